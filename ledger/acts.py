@@ -1,0 +1,159 @@
+"""Carry out acts on tasks inside one transaction: load, decide, append, with the keys that go along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from ledger import commands as c
+from ledger import keys
+from ledger.clock import to_us
+from ledger.errors import NotFound
+from ledger.events import Event, TaskQueued
+from ledger.store import Snapshot, Unit
+from ledger.task import WAITING, TaskState, decide, evolve, holds_key
+
+OnDuplicate = Literal["return", "reschedule"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A task to be queued: its id, its command and what happens if its key is held.
+
+    *delay_us* is set where the due time counts from the transaction's present (`run_after` a timedelta, or none).
+    """
+
+    task_id: str
+    command: c.Queue
+    delay_us: int | None = None
+    on_duplicate: OnDuplicate = "return"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """How a request ended: *task_id* is the existing task's where *is_duplicate*."""
+
+    task_id: str
+    is_duplicate: bool = False
+
+
+def load(snapshot: Snapshot, task_id: str) -> TaskState:
+    """Return the task folded from its stream.
+
+    Raises:
+        NotFound: The ledger has no such task.
+    """
+    state = TaskState(task_id)
+    for _, event in snapshot.stream("task:" + task_id):
+        state = evolve(state, event)
+    if not state.version:
+        raise NotFound(f"there is no task {task_id} in this ledger")
+    return state
+
+
+def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act) -> list[Queued]:
+    """Append *tasks* and the keys they reserve; of equal keys the first wins, a live holder before all."""
+    events: list[Event] = []
+    answers: list[Queued] = []
+    reserved: dict[str, str] = {}
+    for new in tasks:
+        held_by = _reserve(unit, new, act, events, reserved)
+        if held_by is not None:
+            events += _meet_holder(unit, held_by, new, act)
+            answers.append(Queued(task_id=held_by, is_duplicate=True))
+            continue
+        events += decide(TaskState(new.task_id), _due(new, act), act)
+        answers.append(Queued(task_id=new.task_id))
+    unit.append(events)
+    return answers
+
+
+def _due(new: NewTask, act: c.Act) -> c.Queue:
+    if new.delay_us is None:
+        return new.command
+    due_at = act.at + timedelta(microseconds=new.delay_us) if new.delay_us else act.at
+    return replace(new.command, due_at=due_at)
+
+
+def _reserve(unit: Unit, new: NewTask, act: c.Act, events: list[Event], reserved: dict[str, str]) -> str | None:
+    """Reserve the new task's key, or return the task that holds it."""
+    stream, key = new.command.key_stream, new.command.unique_key
+    if stream is None or key is None:
+        return None
+    if stream in reserved:
+        return reserved[stream]
+    last = unit.last(stream)
+    held_by = keys.holder(last)
+    if held_by is None:
+        events.append(keys.reserve(stream, last, new.task_id, key, act))
+        reserved[stream] = new.task_id
+    return held_by
+
+
+def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act) -> list[Event]:
+    """Move the due time of a waiting holder where the call asked for that; a running one is left alone."""
+    if new.on_duplicate != "reschedule":
+        return []
+    recorded = unit.stream("task:" + held_by)
+    if not recorded:  # queued in this same act: nothing is stored yet, and its due time is the same call's
+        return []
+    state = load(unit, held_by)
+    due_at = _due(new, act).due_at
+    if state.status != WAITING or state.due_us == to_us(due_at):
+        return []
+    reason = act.reason or "enqueued again with on_duplicate=reschedule"
+    return decide(state, c.Reschedule(due_at=due_at), replace(act, reason=reason))
+
+
+def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tuple[TaskState, list[Event]]:
+    """Return the task after *command* and the events to append: the task's, and its key's where it frees or takes it.
+
+    Raises:
+        Conflict: The state does not allow it, or the key is held by another task.
+    """
+    events: list[Event] = list(decide(state, command, act))
+    after = state
+    for event in events:
+        after = evolve(after, event)
+    held, holds = holds_key(state, after)
+    if state.key_stream is not None or after.key_stream is not None:
+        stream = after.key_stream or state.key_stream
+        assert stream is not None
+        if held and not holds:
+            released = keys.release(stream, unit.last(stream), state.task_id, act)
+            events += [released] if released else []
+        elif holds and not held and isinstance(command, c.RetryNow):
+            key = command.queued.unique_key or stream
+            events.append(keys.reserve(stream, unit.last(stream), state.task_id, key, act))
+    return after, events
+
+
+def act_on(unit: Unit, task_id: str, command: c.Command, act: c.Act) -> TaskState:
+    """Load one task, decide *command*, append what it causes and return the task as it is then.
+
+    Raises:
+        NotFound: The ledger has no such task.
+
+        Conflict: Its state does not allow the command.
+    """
+    after, events = settle(unit, load(unit, task_id), command, act)
+    unit.append(events)
+    return after
+
+
+def retry(unit: Unit, task_id: str, act: c.Act) -> TaskState:
+    """Let an ended task wait again with fresh attempts; it takes its key again or is refused.
+
+    Raises:
+        NotFound: The ledger has no such task.
+
+        Conflict: It has not ended without success, or another task holds its key.
+    """
+    recorded = unit.stream("task:" + task_id)
+    first = recorded[0].event if recorded else None
+    if not isinstance(first, TaskQueued):
+        raise NotFound(f"there is no task {task_id} in this ledger")
+    queued = c.Queue(**{name: getattr(first, name) for name in c.Queue.__dataclass_fields__})
+    return act_on(unit, task_id, c.RetryNow(queued=queued), act)

@@ -1,0 +1,264 @@
+"""Offer the ledger to Python code: declare tasks, queue them, look at them, change their course."""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from ledger import acts
+from ledger.clock import Clock, SystemClock
+from ledger.commands import Act, Cancel, Reschedule
+from ledger.current import Current, current, current_or_none
+from ledger.errors import InvalidOption, NotRegistered
+from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
+from ledger.handle import Task
+from ledger.ids import mint
+from ledger.options import UNSET, Options, Unset
+from ledger.retry import Retry
+from ledger.sqlite import SqliteStore
+from ledger.store import Unit
+from ledger.values import check_name, check_reason
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Ledger:
+    """A log of tasks in one database, and the functions that may run for it. Making one does no I/O.
+
+    *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``; *name* tells its workers apart in
+    events; *clock* is for tests.
+    """
+
+    def __init__(self, url: str = "sqlite:///workledger.db", *, clock: Clock | None = None, name: str = "") -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.store = SqliteStore(url, self.clock)
+        self.name = name
+        self.functions: dict[str, TaskFunction[Any, Any]] = {}
+
+    @classmethod
+    def from_env(cls) -> Ledger:
+        """Return the ledger that ``WORKLEDGER_URL`` names, by default ``sqlite:///workledger.db``."""
+        return cls(os.environ.get("WORKLEDGER_URL") or "sqlite:///workledger.db")
+
+    @property
+    def url(self) -> str:
+        """The URL as it was given."""
+        return self.store.url
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self.store.close()
+
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | Unset = UNSET,
+        priority: int | Unset = UNSET,
+        max_attempts: int | None | Unset = UNSET,
+        retry: Retry | Literal[False] | Unset = UNSET,
+        timeout: float | None | Unset = UNSET,
+        kill_after: float | Unset = UNSET,
+        run_as: str | Unset = UNSET,
+        unique: bool | str | None | Unset = UNSET,
+        unique_until: Literal["end", "start"] | Unset = UNSET,
+        labels: list[str] | tuple[str, ...] | Unset = UNSET,
+    ) -> _Decorator: ...
+    def task(  # type: ignore[misc]
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | Unset = UNSET,
+        priority: int | Unset = UNSET,
+        max_attempts: int | Unset | None = UNSET,
+        retry: Retry | Literal[False] | Unset = UNSET,
+        timeout: float | Unset | None = UNSET,
+        kill_after: float | Unset = UNSET,
+        run_as: str | Unset = UNSET,
+        unique: bool | str | Unset | None = UNSET,
+        unique_until: Literal["end", "start"] | Unset = UNSET,
+        labels: list[str] | tuple[str, ...] | Unset = UNSET,
+    ) -> Any:
+        """Register a plain or async function as a task, with or without options (see `Options`).
+
+        Raises:
+            InvalidOption: The name is taken, or an option is outside what is allowed.
+        """
+        given = {k: v for k, v in locals().items() if k not in ("self", "function", "name")}
+        decorator = _Decorator(self, name, Options().merged(**given))
+        return decorator if function is None else decorator(function)
+
+    def register(self, task: TaskFunction[Any, Any]) -> None:
+        """Add *task* under its name.
+
+        Raises:
+            InvalidOption: Another function has this name.
+        """
+        check_name(task.name, "task name")
+        if task.name in self.functions:
+            raise InvalidOption(f"a task named {task.name!r} is registered already; give one of them name='…'")
+        self.functions[task.name] = task
+
+    def function(self, name: str) -> TaskFunction[Any, Any]:
+        """Return the registered task of this *name*.
+
+        Raises:
+            NotRegistered: There is none; the message lists those there are.
+        """
+        found = self.functions.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.functions)[:20]) or "none"
+            raise NotRegistered(f"no task named {name!r} is registered; registered are: {known}")
+        return found
+
+    def enqueue(self, call: Call[R]) -> Task[R]:
+        """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
+        running = current_or_none()
+        new = call.new_task(mint(self.clock.now()), running.id if running else None)
+        if call.options.with_outcome:
+            current().children.append(new)
+            return Task(self, new.task_id)
+        with self.store.write() as unit:
+            [queued] = acts.enqueue(unit, [new], self.act(unit, call.options.actor, call.options.reason))
+        return Task(self, queued.task_id, duplicate=queued.is_duplicate)
+
+    def enqueue_many(
+        self, calls: Iterable[Call[Any]], *, actor: str | None = None, reason: str | None = None
+    ) -> list[Task[Any]]:
+        """Queue many calls in one commit: all of them or none. Their own actor and reason give way to these.
+
+        Raises:
+            InvalidOption: A call is `with_outcome`, which has no place here.
+        """
+        running = current_or_none()
+        parent = running.id if running else None
+        now = self.clock.now()
+        new = []
+        for call in calls:
+            if call.options.with_outcome:
+                raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
+            new.append(call.new_task(mint(now), parent))
+        if not new:
+            return []
+        with self.store.write() as unit:
+            answers = acts.enqueue(unit, new, self.act(unit, actor, reason))
+        return [Task(self, answer.task_id, duplicate=answer.is_duplicate) for answer in answers]
+
+    def get(self, task_id: str) -> Task[Any]:
+        """Return the task with this id.
+
+        Raises:
+            NotFound: The ledger has no such task.
+        """
+        task: Task[Any] = Task(self, task_id)
+        _ = task.record
+        return task
+
+    def cancel(self, task_id: str, *, reason: str, actor: str | None = None) -> Task[Any]:
+        """End a waiting task, or ask a running one to end (`current().cancelled`; 30 s later it is ended).
+
+        Raises:
+            NotFound: The ledger has no such task.
+
+            Conflict: It has ended already.
+        """
+        _require_reason(reason, "cancel")
+        with self.store.write() as unit:
+            acts.act_on(unit, task_id, Cancel(), self.act(unit, actor, reason))
+        return Task(self, task_id)
+
+    def retry(self, task_id: str, *, reason: str, actor: str | None = None) -> Task[Any]:
+        """Let a failed or cancelled task wait again, due at once, with all its attempts.
+
+        Raises:
+            NotFound: The ledger has no such task.
+
+            Conflict: It has not failed or been cancelled, or another task holds its unique key.
+        """
+        _require_reason(reason, "retry")
+        with self.store.write() as unit:
+            acts.retry(unit, task_id, self.act(unit, actor, reason))
+        return Task(self, task_id)
+
+    def reschedule(
+        self, task_id: str, run_after: datetime | timedelta, *, reason: str, actor: str | None = None
+    ) -> Task[Any]:
+        """Make a waiting task due at *run_after*: an aware datetime, or a timedelta from now.
+
+        Raises:
+            NotFound: The ledger has no such task.
+
+            Conflict: It is not waiting.
+        """
+        _require_reason(reason, "reschedule")
+        Options(run_after=run_after)
+        with self.store.write() as unit:
+            due_at = unit.now + run_after if isinstance(run_after, timedelta) else run_after.astimezone(UTC)
+            acts.act_on(unit, task_id, Reschedule(due_at=due_at), self.act(unit, actor, reason))
+        return Task(self, task_id)
+
+    def current(self) -> Current:
+        """Return the attempt that runs here; see `ledger.current.current`."""
+        return current()
+
+    def act(self, unit: Unit, actor: str | None = None, reason: str | None = None) -> Act:
+        """Return an act of now by *actor*: by default the worker inside a task, else the operating system's user."""
+        check_reason(reason)
+        return Act(id=mint(unit.now), at=unit.now, actor=actor_text(actor), reason=reason)
+
+
+class _Decorator:
+    """What ``@ledger.task(…)`` is before it meets its function."""
+
+    def __init__(self, ledger: Ledger, name: str | None, options: Options) -> None:
+        self._ledger = ledger
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> SyncTaskFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
+        task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name or function.__name__, self._options)
+        self._ledger.register(task)
+        return task
+
+
+def operating_system_user() -> str:
+    """Return ``user:<name>`` of the operating system's user that runs this process."""
+    try:
+        return "user:" + getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user:{os.getuid()}"
+
+
+def actor_text(actor: str | None) -> str:
+    """Return *actor* as events keep it: with its kind, ``user:`` where none is given."""
+    if actor is None:
+        running = current_or_none()
+        return "worker:" + running.worker if running else operating_system_user()
+    check_name(actor, "actor")
+    return actor if actor.startswith(("user:", "worker:", "system:")) else "user:" + actor
+
+
+def _require_reason(reason: str, verb: str) -> None:
+    if check_reason(reason) is None:
+        raise InvalidOption(f"{verb} needs a reason, which is kept in the log")

@@ -1,0 +1,127 @@
+"""State what may be asked of one task: imperative requests, which `ledger.task.decide` may refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ledger.events import ErrorDetail
+from ledger.retry import StoredRetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Who asks, when and why; `id` is shared by all events that the act causes."""
+
+    id: str
+    at: datetime
+    actor: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Accept a new task."""
+
+    name: str
+    args: dict[str, Any]
+    queue: str
+    priority: int
+    due_at: datetime
+    run_as: str
+    retry: StoredRetry
+    max_attempts: int | None
+    timeout: float | None = None
+    kill_after: float = 30.0
+    unique_key: str | None = None
+    key_stream: str | None = None
+    unique_until: str = "end"
+    labels: list[str] = field(default_factory=list)
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Give the waiting, due task to *worker*; *seen* is the position of the view it was planned from."""
+
+    worker: str
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeed:
+    """Report that the attempt returned *result*."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """Report that the attempt raised; *forever* means that no retry shall follow."""
+
+    attempt: int
+    worker: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorDetail
+    forever: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delay:
+    """Report that the attempt asked to run again in *seconds*."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lose:
+    """Report that the attempt's process is gone or silent beyond its lease."""
+
+    attempt: int
+    worker: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """Give the attempt back unfinished, through no fault of the task."""
+
+    attempt: int
+    worker: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """Make a waiting task due at another time."""
+
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryNow:
+    """Let a failed or cancelled task wait again, due at once, with all its attempts.
+
+    *queued* is the task's `TaskQueued` as a command: an ended task has no row to take its fields from.
+    """
+
+    queued: Queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """End a waiting task, or ask a running one to end."""
+
+
+Outcome = Succeed | Fail | Delay | Lose | Interrupt
+Command = Queue | Claim | Outcome | Reschedule | RetryNow | Cancel

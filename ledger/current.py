@@ -1,0 +1,77 @@
+"""Tell a running task about its own attempt: what `ledger.current()` returns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import NoReturn
+
+from ledger.acts import NewTask
+from ledger.errors import NotInTask
+from ledger.signals import DEFAULT_DELAY_SECONDS, Delay
+
+
+class Current:
+    """The attempt that runs here: its task, number, identity and what it may ask of its runner."""
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        name: str,
+        attempt: int,
+        run_as: str,
+        worker: str,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.id = task_id
+        self.name = name
+        self.attempt = attempt
+        self.run_as = run_as
+        self.worker = worker
+        self._is_cancelled = is_cancelled
+        self.children: list[NewTask] = []
+        """Tasks enqueued `with_outcome=True`: appended with this attempt's success, and only then."""
+
+    @property
+    def token(self) -> str:
+        """The fencing token ``<task id>:<attempt>``; attempts of a task only ever count up."""
+        return f"{self.id}:{self.attempt}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this task to end; 30 s later its process is ended."""
+        return self._is_cancelled()
+
+    def delay(self, seconds: float = DEFAULT_DELAY_SECONDS) -> NoReturn:
+        """End this attempt and run the task again in *seconds*: the same as ``raise Delay(seconds)``."""
+        raise Delay(seconds)
+
+    def trace(self, *values: object) -> None:
+        """Write a line to the task's output."""
+        print(*values, file=sys.stdout, flush=True)
+
+
+_current: ContextVar[Current | None] = ContextVar("workledger_current", default=None)
+
+
+def current() -> Current:
+    """Return the attempt that runs in this context.
+
+    Raises:
+        NotInTask: No task runs here.
+    """
+    found = _current.get()
+    if found is None:
+        raise NotInTask("no task runs here; current() is for use inside a task's function")
+    return found
+
+
+def current_or_none() -> Current | None:
+    """Return the attempt that runs in this context, or None."""
+    return _current.get()
+
+
+set_current = _current.set
+reset_current = _current.reset

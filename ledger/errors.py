@@ -1,0 +1,69 @@
+"""Name every refusal of the ledger: one small family, each says what was wrong and what is allowed."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """The base of every error that the ledger raises on purpose."""
+
+    exit_code = 1
+
+
+class InvalidInput(LedgerError, ValueError):
+    """The request can never be carried out as written; nothing was stored."""
+
+    exit_code = 2
+
+
+class InvalidValue(InvalidInput):
+    """An argument or result is not a JSON value the ledger can keep."""
+
+
+class InvalidArguments(InvalidInput, TypeError):
+    """The arguments do not fit the signature of the task's function."""
+
+
+class InvalidOption(InvalidInput):
+    """An option of a task, queue, worker or setting is outside what is allowed."""
+
+
+class NotRegistered(InvalidInput, LookupError):
+    """No function is registered under this task name."""
+
+
+class NotFound(LedgerError, LookupError):
+    """No such task, queue or worker in this ledger."""
+
+    exit_code = 3
+
+
+class Conflict(LedgerError):
+    """The state does not allow the command, or somebody else changed it first."""
+
+    exit_code = 4
+
+
+class StorageUnavailable(LedgerError):
+    """The database cannot be used now; nothing of the transaction was stored."""
+
+    exit_code = 5
+
+
+class StorageFull(StorageUnavailable):
+    """The disk is full; nothing of the transaction was stored, and work goes on when space returns."""
+
+
+class CorruptEvent(LedgerError):
+    """A stored event cannot be read: unknown topic, unknown version or damaged bytes."""
+
+
+class ResultTimeout(LedgerError, TimeoutError):
+    """The task had not ended when the time given to wait for it was over."""
+
+
+class TaskEnded(LedgerError):
+    """A result was asked of a task that ended without one (failed or cancelled)."""
+
+
+class NotInTask(LedgerError, LookupError):
+    """`ledger.current()` was called outside a running task."""

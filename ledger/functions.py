@@ -1,0 +1,238 @@
+"""Turn a plain function into a task: registered by name, typed, its arguments bound where it is enqueued."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+
+from ledger import keys
+from ledger.acts import NewTask, OnDuplicate
+from ledger.clock import EPOCH
+from ledger.commands import Queue
+from ledger.errors import InvalidArguments
+from ledger.options import UNSET, Options, Unset
+from ledger.retry import Retry
+from ledger.values import encode_json
+
+if TYPE_CHECKING:
+    from ledger.api import Ledger
+    from ledger.handle import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MICROSECOND = timedelta(microseconds=1)
+_NO_RETRY = Retry(first=0, factor=1, cap=0).stored()
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """One call of a task, bound and checked but not yet queued: what `Ledger.enqueue_many` takes."""
+
+    function: TaskFunction[Any, R]
+    args: dict[str, Any]
+    options: Options
+
+    def new_task(self, task_id: str, parent: str | None) -> NewTask:
+        """Return the request to queue this call under *task_id*."""
+        options = self.options
+        due_at: datetime = EPOCH
+        delay_us: int | None = 0
+        if isinstance(options.run_after, datetime):
+            due_at, delay_us = options.run_after.astimezone(UTC), None
+        elif options.run_after is not None:
+            delay_us = options.run_after // _MICROSECOND
+        key = self._key()
+        command = Queue(
+            name=self.function.name,
+            args=self.args,
+            queue=options.queue,
+            priority=options.priority,
+            due_at=due_at,
+            run_as=options.run_as,
+            retry=_NO_RETRY if options.retry is False else self.function.stored_retry(options.retry),
+            max_attempts=options.attempts,
+            timeout=options.timeout,
+            kill_after=options.kill_after,
+            unique_key=key,
+            key_stream=None if key is None else keys.key_stream(self.function.name, key),
+            unique_until=options.unique_until,
+            labels=list(options.labels),
+            parent=parent,
+        )
+        return NewTask(task_id=task_id, command=command, delay_us=delay_us, on_duplicate=options.on_duplicate)
+
+    def _key(self) -> str | None:
+        unique = self.options.unique
+        if unique is None or unique is False:
+            return None
+        if unique is True:
+            return keys.key_of_call(self.function.name, self.args, self.options.run_as)
+        return unique
+
+
+class Using(Generic[P, R]):
+    """A task's function with other options for the calls made through it."""
+
+    def __init__(self, function: TaskFunction[P, R], options: Options) -> None:
+        self._function = function
+        self._options = options
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Bind the arguments without queueing; see `TaskFunction.call`."""
+        return Call(self._function, self._function.bind(args, kwargs), self._options)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Queue one call; see `TaskFunction.enqueue`."""
+        return self._function.ledger.enqueue(self.call(*args, **kwargs))
+
+
+class TaskFunction(Generic[P, R]):
+    """A registered function: call it as before, or queue it. Made by ``@ledger.task``."""
+
+    def __init__(self, ledger: Ledger, function: Callable[P, Any], name: str, options: Options) -> None:
+        self.ledger = ledger
+        self.function = function
+        self.name = name
+        self.options = options
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = inspect.signature(function)
+        self._plain = _plain_parameters(self.signature)
+        self._stored_retries: dict[Retry, Any] = {}
+        self.__name__ = getattr(function, "__name__", name)
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function here and now, past the ledger."""
+        return self.function(*args, **kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Bind the arguments to the function's signature, defaults included, without queueing.
+
+        Raises:
+            InvalidArguments: They do not fit the signature.
+
+            InvalidValue: One of them is not JSON within the limits.
+        """
+        return Call(self, self.bind(args, kwargs), self.options)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Queue one call; durable when it returns.
+
+        Raises:
+            InvalidArguments: They do not fit the signature.
+
+            InvalidValue: One of them is not JSON within the limits.
+
+            StorageUnavailable: The database cannot be used now.
+        """
+        return self.ledger.enqueue(self.call(*args, **kwargs))
+
+    def using(
+        self,
+        *,
+        queue: str | Unset = UNSET,
+        priority: int | Unset = UNSET,
+        run_after: datetime | timedelta | Unset | None = UNSET,
+        max_attempts: int | Unset | None = UNSET,
+        retry: Retry | Literal[False] | Unset = UNSET,
+        timeout: float | Unset | None = UNSET,
+        kill_after: float | Unset = UNSET,
+        run_as: str | Unset = UNSET,
+        unique: bool | str | Unset | None = UNSET,
+        unique_until: Literal["end", "start"] | Unset = UNSET,
+        labels: list[str] | tuple[str, ...] | Unset = UNSET,
+        reason: str | Unset | None = UNSET,
+        actor: str | Unset | None = UNSET,
+        on_duplicate: OnDuplicate | Unset = UNSET,
+        with_outcome: bool | Unset = UNSET,
+    ) -> Using[P, R]:
+        """Return this task with other options (see `Options`) for the calls made through it.
+
+        Raises:
+            InvalidOption: A value is outside what is allowed.
+        """
+        changes = {name: value for name, value in locals().items() if name != "self"}
+        return Using(self, self.options.merged(**changes))
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments by parameter name, defaults included, checked as JSON."""
+        if not args and kwargs.keys() == self._plain:
+            bound = {name: kwargs[name] for name in self.signature.parameters}
+        else:
+            try:
+                binding = self.signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidArguments(f"{self.name}{self.signature} cannot be called so: {error}") from None
+            binding.apply_defaults()
+            bound = {name: list(v) if type(v) is tuple else v for name, v in binding.arguments.items()}
+        for name, value in bound.items():
+            encode_json(value, f"argument {name!r} of {self.name}")
+        encode_json(bound, f"the arguments of {self.name}")
+        return bound
+
+    def unbind(self, stored: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return (positional, by keyword) to call the function with arguments as `bind` stored them.
+
+        Raises:
+            InvalidArguments: The function has changed and does not take them any more.
+        """
+        if stored.keys() == self._plain:
+            return [], stored
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        left = dict(stored)
+        for name, parameter in self.signature.parameters.items():
+            if name not in left:
+                continue
+            value = left.pop(name)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args.extend(value)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs.update(value)
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = value
+            else:
+                args.append(value)
+        try:
+            self.signature.bind(*args, **kwargs, **left)
+        except TypeError as error:
+            raise InvalidArguments(f"{self.name}{self.signature} no longer takes these arguments: {error}") from None
+        return args, kwargs
+
+    def stored_retry(self, retry: Retry) -> Any:
+        """Return the stored form of *retry*, made once."""
+        stored = self._stored_retries.get(retry)
+        if stored is None:
+            stored = self._stored_retries[retry] = retry.stored()
+        return stored
+
+
+class AsyncTaskFunction(TaskFunction[P, R]):
+    """A registered async function; calling it gives a coroutine as before."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return the function's coroutine, past the ledger."""
+        coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return coroutine
+
+
+class SyncTaskFunction(TaskFunction[P, R]):
+    """A registered plain function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now, past the ledger."""
+        result: R = self.function(*args, **kwargs)
+        return result
+
+
+def _plain_parameters(signature: inspect.Signature) -> frozenset[str] | None:
+    """Return the parameters' names if each can be passed by keyword, else None."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    if all(parameter.kind in kinds for parameter in signature.parameters.values()):
+        return frozenset(signature.parameters)
+    return None

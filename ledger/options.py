@@ -1,0 +1,134 @@
+"""Check and merge the options of a task: what the decorator sets and a call may change."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from ledger.acts import OnDuplicate
+from ledger.errors import InvalidOption
+from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
+from ledger.values import check_name, check_reason
+
+MAX_SECONDS = 31_536_000
+MAX_DELAY = timedelta(days=3_660)
+SYSTEM_IDENTITY = "system"
+
+
+class Unset:
+    """Marks an option that a call leaves as the decorator set it."""
+
+    def __repr__(self) -> str:
+        return "<as declared>"
+
+
+UNSET = Unset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything about a task but its function and arguments; checked when made.
+
+    Raises:
+        InvalidOption: A value is outside what is allowed; the message says what is.
+    """
+
+    queue: str = "default"
+    priority: int = 0
+    """−100…100, higher first."""
+    run_after: datetime | timedelta | None = None
+    """Not before this aware moment, or so long after it was queued."""
+    max_attempts: int | None = DEFAULT_MAX_ATTEMPTS
+    """Attempts that may be used, the first included; None never gives up."""
+    retry: Retry | Literal[False] = field(default_factory=Retry)
+    timeout: float | None = None
+    """Seconds until `TimeLimit` is raised in the task."""
+    kill_after: float = 30.0
+    """Seconds after the timeout until the task's process is ended."""
+    run_as: str = SYSTEM_IDENTITY
+    unique: bool | str | None = None
+    unique_until: Literal["end", "start"] = "end"
+    labels: tuple[str, ...] = ()
+    reason: str | None = None
+    actor: str | None = None
+    on_duplicate: OnDuplicate = "return"
+    with_outcome: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.queue, "queue")
+        check_name(self.run_as, "run_as")
+        if self.actor is not None:
+            check_name(self.actor, "actor")
+        check_reason(self.reason)
+        _whole("priority", self.priority, -100, 100)
+        if self.max_attempts is not None:
+            _whole("max_attempts", self.max_attempts, 1, 1_000_000, or_none=True)
+        if self.retry is not False and not isinstance(self.retry, Retry):
+            raise InvalidOption(f"retry is {self.retry!r}; allowed is a Retry(…) or False for one attempt only")
+        if self.timeout is not None:
+            _seconds("timeout", self.timeout, above_zero=True)
+        _seconds("kill_after", self.kill_after)
+        _one_of("unique_until", self.unique_until, ("end", "start"))
+        _one_of("on_duplicate", self.on_duplicate, ("return", "reschedule"))
+        _check_unique(self.unique)
+        _check_labels(self.labels)
+        _check_run_after(self.run_after)
+
+    def merged(self, **changes: Any) -> Options:
+        """Return these options with those of *changes* that are set."""
+        given = {name: value for name, value in changes.items() if value is not UNSET}
+        if isinstance(given.get("labels"), list):
+            given["labels"] = tuple(given["labels"])
+        return replace(self, **given) if given else self
+
+    @property
+    def attempts(self) -> int | None:
+        """The attempts that may be used: one without retry."""
+        return 1 if self.retry is False else self.max_attempts
+
+
+def _whole(name: str, value: object, low: int, high: int, *, or_none: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        none = ", or None" if or_none else ""
+        raise InvalidOption(f"{name} is {value!r}; allowed is a whole number from {low} to {high}{none}")
+
+
+def _seconds(name: str, value: object, *, above_zero: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidOption(f"{name} is {value!r}; it must be a number of seconds")
+    if not (value > 0 if above_zero else value >= 0) or value > MAX_SECONDS:
+        raise InvalidOption(f"{name} is {value} s; allowed is {'above ' if above_zero else ''}0 to {MAX_SECONDS}")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidOption(f"{name} is {value!r}; allowed is {' or '.join(map(repr, allowed))}")
+
+
+def _check_unique(unique: object) -> None:
+    if unique is None or isinstance(unique, bool):
+        return
+    check_name(unique, "unique")
+
+
+def _check_labels(labels: object) -> None:
+    if not isinstance(labels, tuple) or len(labels) > 20:
+        raise InvalidOption(f"labels is {labels!r}; allowed is a list of at most 20 texts")
+    for label in labels:
+        check_name(label, "a label")
+
+
+def _check_run_after(run_after: object) -> None:
+    if run_after is None:
+        return
+    if isinstance(run_after, timedelta):
+        if not timedelta(0) <= run_after <= MAX_DELAY:
+            raise InvalidOption(f"run_after is {run_after}; allowed is 0 to {MAX_DELAY.days} days")
+    elif not isinstance(run_after, datetime):
+        raise InvalidOption(f"run_after is {run_after!r}; allowed is an aware datetime or a timedelta")
+    elif run_after.tzinfo is None:
+        raise InvalidOption(f"run_after is {run_after}, which has no time zone; use an aware datetime")
+    elif not 1970 < run_after.year < 9000:
+        raise InvalidOption(f"run_after is {run_after}; allowed are the years 1971 to 8999")

@@ -1,0 +1,137 @@
+"""Fold one task's stream into what people ask of it: its data, its attempts, its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ledger import events as e
+from ledger.clock import from_us
+from ledger.store import Recorded
+from ledger.task import TaskState, evolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt. *outcome* is ``running`` until it has ended, then ``succeeded``, ``failed``, ``delayed``, ``lost``,
+    ``interrupted`` or ``cancelled``; *started_at* and *finished_at* are the worker's times, where it could report them.
+    """
+
+    number: int
+    worker: str
+    claimed_at: datetime
+    outcome: str = "running"
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: e.ErrorDetail | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A task as its stream tells it: the decision state, the request, the attempts and the last result or error."""
+
+    state: TaskState
+    queued: e.TaskQueued
+    queued_position: int
+    attempts: tuple[AttemptRecord, ...] = ()
+    result: Any = None
+    error: e.ErrorDetail | None = None
+    ended_at: datetime | None = None
+    late_results: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the task as one JSON object, the form of ``task show -o json``."""
+        state, queued = self.state, self.queued
+        return {
+            "id": state.task_id,
+            "name": queued.name,
+            "args": queued.args,
+            "queue": state.queue,
+            "priority": state.priority,
+            "state": state.status,
+            "attempt": state.attempt,
+            "attempts_used": state.used,
+            "max_attempts": state.max_attempts,
+            "due_at": from_us(state.due_us),
+            "queued_at": queued.at,
+            "ended_at": self.ended_at,
+            "run_as": state.run_as,
+            "actor": queued.actor,
+            "reason": queued.reason,
+            "unique_key": queued.unique_key,
+            "labels": list(queued.labels),
+            "parent": queued.parent,
+            "worker": state.worker,
+            "result": self.result,
+            "error": self.error,
+        }
+
+
+def fold_record(task_id: str, recorded: Iterable[Recorded]) -> TaskRecord | None:
+    """Return the record of a task from its whole stream, or None if there is no such task."""
+    record: TaskRecord | None = None
+    for position, event in recorded:
+        if record is not None:
+            record = _fold(record, event)
+        elif isinstance(event, e.TaskQueued):
+            state = evolve(TaskState(task_id), event)
+            record = TaskRecord(state=state, queued=event, queued_position=position)
+    return record
+
+
+def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
+    record = replace(record, state=evolve(record.state, event))
+    match event:
+        case e.TaskClaimed():
+            attempt = AttemptRecord(number=event.attempt, worker=event.worker, claimed_at=event.at)
+            return replace(record, attempts=(*record.attempts, attempt))
+        case e.TaskSucceeded():
+            return _end(_attempt(record, event, "succeeded"), event, result=event.result, error=None)
+        case e.TaskFailed():
+            record = replace(_attempt(record, event, "failed", error=event.error), error=event.error)
+            return _end(record, event) if event.final else record
+        case e.TaskDelayed():
+            record = _attempt(record, event, "delayed", cause=f"asked to run again in {event.seconds:g} s")
+            return _end(record, event) if event.final else record
+        case e.AttemptLost():
+            error = e.ErrorDetail(type="AttemptLost", message=event.cause)
+            record = replace(_attempt(record, event, "lost", cause=event.cause), error=error)
+            return _end(record, event) if event.final else record
+        case e.AttemptInterrupted():
+            return _attempt(record, event, "interrupted", cause=event.cause)
+        case e.TaskCancelled():
+            if event.attempt is not None:
+                record = _attempt(record, event, "cancelled", error=event.error, cause=event.ended)
+            return _end(record, event)
+        case e.TaskRetried():
+            return replace(record, ended_at=None)
+        case e.LateResultRejected():
+            return replace(record, late_results=record.late_results + 1)
+        case _:
+            return record
+
+
+def _end(record: TaskRecord, event: e.Event, **changes: Any) -> TaskRecord:
+    return replace(record, ended_at=event.at, **changes)
+
+
+def _attempt(record: TaskRecord, event: Any, outcome: str, **changes: Any) -> TaskRecord:
+    """Return the record with the attempt that *event* ends filled in."""
+    attempts = tuple(
+        replace(
+            attempt,
+            outcome=outcome,
+            ended_at=event.at,
+            started_at=getattr(event, "started_at", None),
+            finished_at=getattr(event, "finished_at", None),
+            **changes,
+        )
+        if attempt.number == event.attempt
+        else attempt
+        for attempt in record.attempts
+    )
+    return replace(record, attempts=attempts)

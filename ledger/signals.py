@@ -1,0 +1,43 @@
+"""Name what a task may raise, or see raised in it, to steer its own attempt."""
+
+from __future__ import annotations
+
+import math
+
+from ledger.errors import InvalidOption
+
+MAX_DELAY_SECONDS = 31_536_000.0
+DEFAULT_DELAY_SECONDS = 60.0
+
+
+class Delay(Exception):  # noqa: N818 - read as an imperative at the place where it is raised
+    """Raise in a task to run it again in *seconds* (60 by default): a soft retry, which is no failure.
+
+    It uses an attempt; on the last one it ends the task.
+
+    Raises:
+        InvalidOption: *seconds* is not a number above 0 and at most a year.
+    """
+
+    def __init__(self, seconds: float = DEFAULT_DELAY_SECONDS) -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            raise InvalidOption(f"delay is {seconds!r}; it must be a number of seconds")
+        if not 0 < seconds <= MAX_DELAY_SECONDS:
+            raise InvalidOption(f"delay is {seconds} s; allowed is above 0 and at most {MAX_DELAY_SECONDS:.0f}")
+        super().__init__(f"run again in {seconds:g} s")
+        self.seconds = float(seconds)
+
+
+class Fail(Exception):  # noqa: N818 - as above
+    """Raise in a task to end it as failed at once, whatever attempts are left."""
+
+
+class TimeLimit(Exception):  # noqa: N818 - it is a limit that was met, and it may be caught to clean up
+    """Raised inside a task when its `timeout` is over; `kill_after` seconds later its process is ended."""
+
+    def __init__(self, message: str = "the task ran longer than its timeout") -> None:
+        super().__init__(message)
+
+
+class OutputLimit(Exception):  # noqa: N818 - as above
+    """Raised inside a task that has written more output than any attempt may."""

@@ -1,0 +1,92 @@
+"""State what a store offers: one transaction at a time over an append-only log, whichever database keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from ledger.events import Event
+
+
+class Recorded(NamedTuple):
+    """An event and its position in the log."""
+
+    position: int
+    event: Event
+
+
+RawEvent = tuple[int, str, int, str, bytes]
+"""Position, stream, version, topic, state bytes: an event as it is stored."""
+
+
+class Snapshot(Protocol):
+    """One consistent view of the log and of the tables beside it."""
+
+    now: datetime
+    """The store's clock, read once when the transaction began; aware UTC."""
+
+    def head(self) -> int:
+        """Return the newest position, 0 for an empty log."""
+
+    def events_after(self, position: int, limit: int) -> list[RawEvent]:
+        """Return at most *limit* stored events after *position*, in order."""
+
+    def stream(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Return the events of *stream* after version *after*; an unknown stream is empty."""
+
+    def last(self, stream: str) -> Event | None:
+        """Return the newest event of *stream*, or None."""
+
+    def decode(self, raw: RawEvent) -> Event:
+        """Return the event of a stored one, or raise `CorruptEvent` with its position."""
+
+    def checkpoint(self, view: str) -> int:
+        """Return the position up to which *view* has folded, 0 if never."""
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query on tables beside the log."""
+
+
+class Unit(Snapshot, Protocol):
+    """One transaction that may write: all of it is stored, or nothing."""
+
+    def append(self, events: Sequence[Event]) -> list[int]:
+        """Append *events* atomically and return their positions.
+
+        Raises:
+            Conflict: A stream has such a version already (the transaction is lost), unless the stored events are
+                these very ones: then their positions are returned, since an earlier commit of unknown end succeeded.
+        """
+
+    def move_checkpoint(self, view: str, position: int) -> None:
+        """Record that *view* has folded up to *position*."""
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute one statement on tables beside the log and return the count of rows touched."""
+
+    def run_many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
+        """Execute one statement for each row of *parameters* and return the count of rows touched."""
+
+
+class Store(Protocol):
+    """A database that keeps a log."""
+
+    url: str
+
+    def write(self) -> AbstractContextManager[Unit]:
+        """Begin a transaction that may write, waiting for its turn; re-entrant within a thread.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now; nothing was stored.
+        """
+
+    def read(self) -> AbstractContextManager[Snapshot]:
+        """Begin a transaction that only reads; never waits for writers."""
+
+    def data_version(self) -> int:
+        """Return a number that differs after another connection has committed."""
+
+    def close(self) -> None:
+        """Close the connections of this process; the next use opens new ones."""

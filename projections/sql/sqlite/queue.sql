@@ -1,0 +1,130 @@
+-- The queue view: one row per live task, field by field its TaskState, and the position of its TaskQueued.
+
+-- create_queue --
+CREATE TABLE IF NOT EXISTS queue (
+    position INTEGER PRIMARY KEY,
+    task_id TEXT NOT NULL UNIQUE,
+    version INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due_us INTEGER NOT NULL,
+    queued_us INTEGER NOT NULL,
+    run_as TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    max_attempts INTEGER,
+    retry_first REAL NOT NULL,
+    retry_factor REAL NOT NULL,
+    retry_cap REAL NOT NULL,
+    retry_jitter REAL NOT NULL,
+    timeout REAL,
+    kill_after REAL NOT NULL,
+    key_stream TEXT,
+    unique_until TEXT NOT NULL,
+    key_held INTEGER NOT NULL,
+    worker TEXT,
+    claimed_us INTEGER,
+    cancel_us INTEGER,
+    lost INTEGER NOT NULL
+);
+
+-- index_waiting --
+CREATE INDEX IF NOT EXISTS queue_waiting ON queue (name, queue, priority, due_us) WHERE status = 'waiting';
+
+-- index_running --
+CREATE INDEX IF NOT EXISTS queue_running ON queue (worker) WHERE status = 'running';
+
+-- create_workers --
+-- Heartbeats: one mutable row per worker process, no event.
+CREATE TABLE IF NOT EXISTS workers (
+    worker_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    host TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    pid_started REAL NOT NULL,
+    started_us INTEGER NOT NULL,
+    beat_us INTEGER NOT NULL,
+    beats INTEGER NOT NULL,
+    threads INTEGER NOT NULL,
+    queues TEXT NOT NULL
+);
+
+-- has_queue --
+SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'queue';
+
+-- drop_queue --
+DROP TABLE IF EXISTS queue;
+
+-- row_of_task --
+SELECT * FROM queue WHERE task_id = ?;
+
+-- all_rows --
+SELECT * FROM queue ORDER BY position;
+
+-- put_row --
+INSERT OR REPLACE INTO queue VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
+
+-- delete_row --
+DELETE FROM queue WHERE position = ?;
+
+-- delete_row_at_version --
+DELETE FROM queue WHERE position = ? AND version = ?;
+
+-- claim_row --
+UPDATE queue SET version = ?, status = 'running', attempt = ?, worker = ?, claimed_us = ?, key_held = ?
+ WHERE position = ? AND version = ?;
+
+-- position_of_first --
+SELECT rowid FROM stored_events WHERE originator_id = ? AND originator_version = 1;
+
+-- groups --
+-- The distinct (name, queue, priority) of waiting tasks, by jumps through the index, never a scan of the rows.
+WITH RECURSIVE g(name, queue, priority) AS (
+    SELECT * FROM (SELECT name, queue, priority FROM queue WHERE status = 'waiting'
+                    ORDER BY name, queue, priority LIMIT 1)
+    UNION ALL
+    SELECT n.name, n.queue, n.priority FROM g, queue AS n
+     WHERE n.rowid = (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting'
+                         AND (m.name, m.queue, m.priority) > (g.name, g.queue, g.priority)
+                       ORDER BY m.name, m.queue, m.priority LIMIT 1)
+)
+SELECT name, queue, priority FROM g;
+
+-- due_rows --
+-- The first due tasks of one name, queue and priority, with their arguments from the log.
+SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
+ WHERE q.status = 'waiting' AND q.name = ? AND q.queue = ? AND q.priority = ? AND q.due_us <= ?
+ ORDER BY q.due_us, q.position LIMIT ?;
+
+-- next_due --
+SELECT min(due_us) FROM queue WHERE status = 'waiting' AND name = ? AND queue = ? AND priority = ?;
+
+-- running_counts --
+SELECT name, count(*) FROM queue WHERE status = 'running' GROUP BY name;
+
+-- running_workers --
+SELECT DISTINCT worker FROM queue WHERE status = 'running';
+
+-- rows_of_worker --
+SELECT * FROM queue WHERE status = 'running' AND worker = ?;
+
+-- count_running --
+SELECT count(*) FROM queue WHERE status = 'running';
+
+-- put_worker --
+INSERT OR REPLACE INTO workers VALUES (?,?,?,?,?,?,?,?,?,?,?);
+
+-- beat --
+UPDATE workers SET beat_us = ?, beats = beats + 1 WHERE worker_id = ?;
+
+-- worker --
+SELECT * FROM workers WHERE worker_id = ?;
+
+-- all_workers --
+SELECT * FROM workers ORDER BY started_us, worker_id;
+
+-- delete_worker --
+DELETE FROM workers WHERE worker_id = ?;

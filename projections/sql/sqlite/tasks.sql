@@ -1,0 +1,129 @@
+-- The report view `tasks`: one row per task that ever was, in a file of its own that any tool may read.
+-- Times are text in UTC of fixed width, so that they sort; wait_ms and run_ms tell of the newest attempt.
+
+-- create_meta --
+CREATE TABLE IF NOT EXISTS meta (
+    view TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    checkpoint INTEGER NOT NULL,
+    origin TEXT NOT NULL
+);
+
+-- create_tasks --
+CREATE TABLE IF NOT EXISTS tasks (
+    task_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    args TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    attempts_used INTEGER NOT NULL,
+    max_attempts INTEGER,
+    run_as TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT,
+    unique_key TEXT,
+    labels TEXT NOT NULL,
+    parent TEXT,
+    queued_at TEXT NOT NULL,
+    due_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT,
+    ended_at TEXT,
+    wait_ms REAL,
+    run_ms REAL,
+    worker TEXT,
+    result TEXT,
+    error_type TEXT,
+    error_message TEXT,
+    lost_attempts INTEGER NOT NULL,
+    late_results INTEGER NOT NULL,
+    first_position INTEGER NOT NULL,
+    last_position INTEGER NOT NULL,
+    fold TEXT NOT NULL
+);
+
+-- index_position --
+CREATE UNIQUE INDEX IF NOT EXISTS tasks_position ON tasks (first_position);
+
+-- index_state --
+CREATE INDEX IF NOT EXISTS tasks_state ON tasks (state, first_position);
+
+-- index_name --
+CREATE INDEX IF NOT EXISTS tasks_name ON tasks (name, first_position);
+
+-- set_aside --
+ALTER TABLE tasks RENAME TO tasks_before;
+
+-- drop_aside --
+DROP TABLE IF EXISTS tasks_before;
+
+-- meta --
+SELECT version, checkpoint, origin FROM meta WHERE view = 'tasks';
+
+-- put_meta --
+INSERT OR REPLACE INTO meta (view, version, checkpoint, origin) VALUES ('tasks', ?, ?, ?);
+
+-- row --
+SELECT * FROM tasks WHERE task_id = ?;
+
+-- all_rows --
+SELECT * FROM tasks ORDER BY first_position;
+
+-- put_row --
+INSERT OR REPLACE INTO tasks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
+
+-- list_all --
+SELECT * FROM tasks
+ WHERE first_position < :after AND (:queue IS NULL OR queue = :queue)
+ ORDER BY first_position DESC LIMIT :limit;
+
+-- list_name --
+SELECT * FROM tasks
+ WHERE name = :name AND first_position < :after AND (:queue IS NULL OR queue = :queue)
+ ORDER BY first_position DESC LIMIT :limit;
+
+-- list_state --
+SELECT * FROM tasks
+ WHERE state = :state AND first_position < :after AND (:queue IS NULL OR queue = :queue)
+   AND (:name IS NULL OR name = :name)
+ ORDER BY first_position DESC LIMIT :limit;
+
+-- counts_per_state --
+SELECT state, count(*) FROM tasks GROUP BY state;
+
+-- slowest --
+SELECT * FROM tasks WHERE run_ms IS NOT NULL ORDER BY run_ms DESC, first_position LIMIT ?;
+
+-- failures --
+SELECT * FROM tasks WHERE error_type IS NOT NULL ORDER BY last_position DESC LIMIT ?;
+
+-- lost --
+SELECT * FROM tasks WHERE lost_attempts > 0 ORDER BY last_position DESC LIMIT ?;
+
+-- What the reading commands ask of the queue view's tables, in the ledger's own database.
+
+-- queue_totals --
+SELECT queue,
+       count(CASE WHEN status = 'waiting' AND due_us <= ?1 THEN 1 END),
+       count(CASE WHEN status = 'waiting' AND due_us > ?1 THEN 1 END),
+       count(CASE WHEN status = 'running' THEN 1 END),
+       min(CASE WHEN status = 'waiting' AND due_us <= ?1 THEN due_us END)
+  FROM queue GROUP BY queue ORDER BY queue;
+
+-- running_now --
+SELECT q.task_id, q.name, q.run_as, q.worker, w.host, w.pid, q.claimed_us, q.attempt
+  FROM queue AS q LEFT JOIN workers AS w ON w.worker_id = q.worker
+ WHERE q.status = 'running' ORDER BY q.claimed_us, q.position;
+
+-- count_before --
+SELECT count(*) FROM queue
+ WHERE status = 'waiting' AND queue = ?1 AND due_us <= ?2
+   AND (priority > ?3 OR (priority = ?3 AND (due_us, position) < (?4, ?5)));
+
+-- running_per_worker --
+SELECT worker, count(*) FROM queue WHERE status = 'running' GROUP BY worker;
+
+-- workers --
+SELECT worker_id, name, host, pid, started_us, beat_us, threads, queues FROM workers ORDER BY started_us, worker_id;

@@ -1,0 +1,137 @@
+"""Be the command `workledger`: global options, exit codes, and the commands that run work."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ledger.errors import InvalidOption, LedgerError
+from runner import cli_tasks, cli_views
+from runner.cli_tasks import Session
+from runner.render import clean
+
+
+class LogFormat(StrEnum):
+    """The forms of the workers' own logs."""
+
+    console = "console"
+    json = "json"
+
+
+class Commands(TyperGroup):
+    """The commands, with the ledger's errors turned into a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a `LedgerError` ends it with that error's exit code."""
+        try:
+            return super().invoke(ctx)
+        except LedgerError as error:
+            print(f"error: {clean(error)}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="workledger",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_tasks.tasks, name="task")
+app.add_typer(cli_views.queues, name="queue")
+app.add_typer(cli_views.workers, name="worker")
+app.add_typer(cli_views.projection, name="projection")
+app.add_typer(cli_views.database, name="db")
+app.command("enqueue")(cli_tasks.enqueue)
+app.command("now")(cli_views.now)
+app.command("why")(cli_views.explain)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="WORKLEDGER_URL", help="The ledger, sqlite:///workledger.db where nothing says else."),
+    ] = None,
+    app_: Annotated[
+        str | None,
+        typer.Option("--app", envvar="WORKLEDGER_APP", metavar="MODULE:LEDGER", help="Where the tasks are declared."),
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Who asks, beside the operating system's user.")] = None,
+) -> None:
+    """Keep, work and explain a ledger of background tasks.
+
+    Example: workledger --app tasks:ledger run --workers 2
+    """
+    context.obj = Session(url=url or None, app=app_ or None, actor_name=actor)
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of each worker.")] = 4,
+    queue: Annotated[list[str] | None, typer.Option(help="Only this queue; may be given several times.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after one claim's worth.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
+    max_tasks: Annotated[int | None, typer.Option(min=1, help="End after so many tasks.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the workers in events.")] = "worker",
+    log_format: Annotated[LogFormat, typer.Option(help="Form of the workers' own logs.")] = LogFormat.console,
+) -> None:
+    """Work the queue until a signal stops it; exit 1 if an attempt of its own raised.
+
+    Example: workledger --app tasks:ledger run --workers 2 --drain
+    """
+    from runner import supervisor  # the other commands need none of it
+
+    if once and drain:
+        raise InvalidOption("--once and --drain exclude each other")
+    session: Session = context.obj
+    ledger = session.app_ledger()
+    run_options = supervisor.RunOptions(
+        app=session.app or "",
+        url=ledger.url,
+        workers=workers,
+        threads=threads,
+        queues=tuple(queue or ()),
+        once=once,
+        drain=drain,
+        max_tasks=max_tasks,
+        max_seconds=max_seconds,
+        name=name,
+        log_format=log_format.value,
+    )
+    raise typer.Exit(supervisor.run(ledger, run_options))
+
+
+@app.command("demo")
+def demo(
+    path: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Tree of files; by default Python's standard library.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    keep: Annotated[str | None, typer.Option(metavar="FILE", help="Keep the ledger in this file.")] = None,
+) -> None:
+    """Queue a task for every file of a tree, kill a worker halfway, and show what the ledger tells of it.
+
+    Example: workledger demo --workers 2 --keep demo.db
+    """
+    from runner import demo as demonstration  # it is long and only for this command
+
+    raise typer.Exit(demonstration.main(path, workers, keep))
+
+
+def main() -> None:
+    """Run the command with this process's arguments and exit: 0 ok, 1 failed, 2 usage, 3 not found, 4, 5."""
+    app(prog_name="workledger")
+
+
+if __name__ == "__main__":
+    main()

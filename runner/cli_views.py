@@ -1,0 +1,249 @@
+"""Offer the commands that look at the whole ledger: queues, workers, what runs now, why, and the views themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from ledger.api import Ledger
+from ledger.clock import from_us, to_us
+from ledger.errors import CorruptEvent
+from ledger.sqlite import SCHEMA_VERSION
+from ledger.statements import statements
+from ledger.task import WAITING, TaskState
+from projections import queue as queue_view
+from projections.reports import Reports
+from runner.cli_tasks import Form, Session, TaskId
+from runner.render import Output, clean, print_line, print_list, print_object
+from runner.why import WorkerRow, why
+
+SQL = statements("projections", "sql/sqlite/tasks.sql")
+CHECK_BATCH = 2_000
+
+queues = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the queues.")
+workers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the workers.")
+projection = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rebuild and verify the views.")
+database = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, upgrade and check the database.")
+
+
+class View(StrEnum):
+    """The views that may be rebuilt and verified."""
+
+    queue = "queue"
+    tasks = "tasks"
+
+
+OneView = Annotated[View | None, typer.Option("--view", help="Only this view.")]
+
+
+@queues.command("list")
+def queue_list(context: typer.Context, output: Form = Output.table) -> None:
+    """List the queues that have live tasks: waiting (due, later), running, and the oldest due time.
+
+    Example: workledger queue list -o json
+    """
+    ledger = _caught_up(context.obj)
+    with ledger.store.read() as snapshot:
+        found = snapshot.rows(SQL["queue_totals"], (to_us(snapshot.now),))
+    rows = [
+        {"queue": name, "waiting_due": due, "waiting_later": later, "running": running, "oldest_due": _moment(oldest)}
+        for name, due, later, running, oldest in found
+    ]
+    columns = ("queue", "waiting_due", "waiting_later", "running", "oldest_due")
+    print_list(rows, columns, output, "no live tasks in any queue")
+
+
+def now(context: typer.Context, output: Form = Output.table) -> None:
+    """Show what runs now: task, identity, worker, host, pid, since when, attempt.
+
+    Example: workledger now
+    """
+    ledger = _caught_up(context.obj)
+    with ledger.store.read() as snapshot:
+        present = snapshot.now
+        found = snapshot.rows(SQL["running_now"])
+    columns = ("task", "name", "run_as", "worker", "host", "pid", "since", "attempt", "seconds")
+    rows = []
+    for task, name, run_as, worker, host, pid, since_us, attempt in found:
+        seconds = round((to_us(present) - since_us) / 1_000_000, 3)
+        values = (task, name, run_as, worker, host, pid, _moment(since_us), attempt, seconds)
+        rows.append(dict(zip(columns, values, strict=True)))
+    print_list(rows, columns, output, "nothing is running")
+
+
+def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table) -> None:
+    """Explain why one task is or is not running.
+
+    Example: workledger why 01890a5d-ac96-774b-bcce-b302099a8057
+    """
+    session: Session = context.obj
+    record = session.existing().get(task_id).record
+    ledger = _caught_up(session)
+    record = ledger.get(task_id).record
+    with ledger.store.read() as snapshot:
+        present = snapshot.now
+        before = _count_before(ledger, record.state, record.queued_position, present)
+    sentences = [clean(sentence) for sentence in why(record, present, _worker_rows(ledger), before)]
+    if output is Output.table:
+        print_line("\n".join(sentences))
+    else:
+        print_object({"id": task_id, "state": record.state.status, "why": sentences}, output)
+
+
+@workers.command("list")
+def worker_list(context: typer.Context, output: Form = Output.table) -> None:
+    """List the workers that have a heartbeat, and whether it is fresh.
+
+    Example: workledger worker list
+    """
+    ledger = _caught_up(context.obj)
+    with ledger.store.read() as snapshot:
+        present = snapshot.now
+        running = dict(snapshot.rows(SQL["running_per_worker"]))
+    rows = [
+        {
+            "id": worker.worker_id,
+            "name": worker.name,
+            "host": worker.host,
+            "pid": worker.pid,
+            "state": "alive" if worker.is_alive(present) else "silent",
+            "started_at": worker.started_at,
+            "beat_at": worker.beat_at,
+            "threads": worker.threads,
+            "queues": list(worker.queues),
+            "running": running.get(worker.worker_id, 0),
+        }
+        for worker in _worker_rows(ledger)
+    ]
+    columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running")
+    if output is Output.table:
+        rows = [{**row, "queues": ", ".join(row["queues"]) or "all"} for row in rows]
+    print_list(rows, columns, output, "no workers")
+
+
+@projection.command("rebuild")
+def rebuild(context: typer.Context, view: OneView = None) -> None:
+    """Build the views again from the log.
+
+    Example: workledger projection rebuild --view tasks
+    """
+    ledger = context.obj.existing()
+    if view in (None, View.queue):
+        print_line(f"queue: rebuilt from {queue_view.rebuild(ledger)} events")
+    if view in (None, View.tasks):
+        print_line(f"tasks: rebuilt from {Reports(ledger).rebuild()} events")
+
+
+@projection.command("verify")
+def verify(context: typer.Context, view: OneView = None) -> None:
+    """Compare the views with a fresh fold of the log; exit 1 if they differ.
+
+    Example: workledger projection verify
+    """
+    ledger = context.obj.existing()
+    differences: dict[str, list[str]] = {}
+    if view in (None, View.queue):
+        differences["queue"] = queue_view.verify(ledger)
+    if view in (None, View.tasks):
+        differences["tasks"] = Reports(ledger).verify()
+    for name, found in differences.items():
+        print_line(f"{name}: equal to the fold of the log" if not found else f"{name}: {len(found)} differences")
+        for sentence in found[:20]:
+            print_line(f"  {clean(sentence)}")
+    if any(differences.values()):
+        raise typer.Exit(1)
+
+
+@database.command("init")
+def init(context: typer.Context) -> None:
+    """Make the ledger's database and its views; what exists is left as it is.
+
+    Example: workledger --url sqlite:///work.db db init
+    """
+    print_line(f"{clean(_prepare(context.obj))} is ready, schema {SCHEMA_VERSION}")
+
+
+@database.command("upgrade")
+def upgrade(context: typer.Context) -> None:
+    """Bring an existing database to this version's schema and views.
+
+    Example: workledger --url sqlite:///work.db db upgrade
+    """
+    context.obj.existing()
+    print_line(f"{clean(_prepare(context.obj))} has schema {SCHEMA_VERSION}")
+
+
+@database.command("check")
+def check(context: typer.Context) -> None:
+    """Check the database file and read every event; exit 1 if something is damaged.
+
+    Example: workledger --url sqlite:///work.db db check
+    """
+    ledger = context.obj.existing()
+    problems = []
+    position = count = 0
+    with ledger.store.read() as snapshot:
+        problems += [row[0] for row in snapshot.rows("PRAGMA integrity_check") if row[0] != "ok"]
+        while raws := snapshot.events_after(position, CHECK_BATCH):
+            for raw in raws:
+                count += 1
+                try:
+                    snapshot.decode(raw)
+                except CorruptEvent as error:
+                    problems.append(str(error))
+            position = raws[-1][0]
+    for problem in problems[:20]:
+        print_line(clean(problem))
+    print_line(f"{count} events read, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _prepare(session: Session) -> str:
+    ledger = session.ledger()
+    ledger.store.prepare()
+    queue_view.catch_up_all(ledger)
+    Reports(ledger).catch_up()
+    return ledger.url
+
+
+def _caught_up(session: Session) -> Ledger:
+    """Return the ledger with its queue view at the head, so that what no runner has folded yet is seen."""
+    ledger = session.existing()
+    queue_view.catch_up_all(ledger)
+    return ledger
+
+
+def _worker_rows(ledger: Ledger) -> list[WorkerRow]:
+    with ledger.store.read() as snapshot:
+        found = snapshot.rows(SQL["workers"])
+    return [
+        WorkerRow(
+            worker_id=worker_id,
+            name=name,
+            host=host,
+            pid=pid,
+            started_at=from_us(started_us),
+            beat_at=from_us(beat_us),
+            threads=threads,
+            queues=tuple(orjson.loads(names)),
+        )
+        for worker_id, name, host, pid, started_us, beat_us, threads, names in found
+    ]
+
+
+def _count_before(ledger: Ledger, state: TaskState, position: int, present: datetime) -> int:
+    """Return how many due tasks of the same queue go before this one: higher priority, earlier due, earlier queued."""
+    if state.status != WAITING:
+        return 0
+    parameters = (state.queue, to_us(present), state.priority, state.due_us, position)
+    with ledger.store.read() as snapshot:
+        return int(snapshot.rows(SQL["count_before"], parameters)[0][0])
+
+
+def _moment(microseconds: Any) -> datetime | None:
+    return None if microseconds is None else from_us(microseconds)

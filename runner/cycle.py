@@ -1,0 +1,186 @@
+"""Turn the crank: one transaction that catches up, records outcomes, plans and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ledger import acts
+from ledger import commands as c
+from ledger.acts import NewTask
+from ledger.api import Ledger
+from ledger.clock import to_us
+from ledger.events import Event
+from ledger.ids import mint
+from ledger.store import Unit
+from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
+from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
+from runner.plan import plan
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An attempt that this worker holds: the row's position, the task as claimed, its arguments."""
+
+    position: int
+    state: TaskState
+    args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What became of a claimed attempt: the command that reports it, and the children to queue if it succeeds."""
+
+    claimed: Claimed
+    command: c.Outcome
+    children: Sequence[NewTask] = ()
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one cycle did and saw."""
+
+    claims: list[Claimed] = field(default_factory=list)
+    recorded: int = 0
+    rejected: int = 0
+    is_behind: bool = False
+    """The view is not at the head yet: turn again before planning."""
+    next_due_us: int | None = None
+    running: int = 0
+    """Attempts that run anywhere, this worker's included."""
+
+
+class Cycle:
+    """The database side of one worker (or of an inline run): stateless but for what it is told."""
+
+    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str] = ()) -> None:
+        self._ledger = ledger
+        self._worker = worker
+        self._actor = "worker:" + worker
+        self._queues = frozenset(queues)
+        self._is_prepared = False
+
+    def turn(self, finished: Sequence[Finished], free: int, *, is_idle: bool) -> Turn:
+        """Run one cycle: record *finished*, claim at most *free* tasks. All of it is durable when this returns.
+
+        Raises:
+            StorageUnavailable: Nothing of this cycle was stored; the outcomes are still the caller's.
+        """
+        turn = Turn()
+        with self._ledger.store.write() as unit:
+            if not self._is_prepared and not is_prepared(unit):
+                prepare(unit)
+            if not catch_up(unit):
+                turn.is_behind = True
+                return turn
+            act = c.Act(id=mint(unit.now), at=unit.now, actor=self._actor)
+            self._record(unit, finished, act, turn)
+            if any(one.children for one in finished):
+                # New tasks get their rows from catch-up alone; what is brought forward already folds to nothing.
+                while not catch_up(unit):
+                    pass
+            if free > 0:
+                self._claim(unit, free, act, turn, is_idle=is_idle)
+            turn.running = unit.rows(SQL["count_running"])[0][0]
+            unit.move_checkpoint(VIEW, unit.head())
+        self._is_prepared = True
+        return turn
+
+    def _record(self, unit: Unit, finished: Sequence[Finished], act: c.Act, turn: Turn) -> None:
+        plain: list[Finished] = []
+        rest: list[Finished] = []
+        for one in finished:
+            is_plain = isinstance(one.command, c.Succeed) and not one.children and not one.claimed.state.key_held
+            (plain if is_plain else rest).append(one)
+        if plain and not self._record_plain(unit, plain, act):
+            rest = list(finished)
+        for one in rest:
+            turn.rejected += record_one(unit, one, act)
+        turn.recorded += len(finished)
+
+    def _record_plain(self, unit: Unit, finished: Sequence[Finished], act: c.Act) -> bool:
+        """Record successes of undisturbed tasks in bulk; False (and nothing done) if any row has moved."""
+        unit.run("SAVEPOINT plain")
+        gone = unit.run_many(
+            SQL["delete_row_at_version"], [(f.claimed.position, f.claimed.state.version) for f in finished]
+        )
+        if gone != len(finished):
+            unit.run("ROLLBACK TO plain")
+            unit.run("RELEASE plain")
+            return False
+        unit.run("RELEASE plain")
+        events: list[Event] = []
+        for one in finished:
+            events += decide(one.claimed.state, one.command, act)
+        unit.append(events)
+        return True
+
+    def _claim(self, unit: Unit, free: int, act: c.Act, turn: Turn, *, is_idle: bool) -> None:
+        now_us = to_us(unit.now)
+        candidates: list[Row] = []
+        for name, queue, priority in unit.rows(SQL["groups"]):
+            if name not in self._ledger.functions or (self._queues and queue not in self._queues):
+                continue
+            due = unit.rows(SQL["due_rows"], (name, queue, priority, now_us, free))
+            candidates += due
+            if not due:
+                next_due = unit.rows(SQL["next_due"], (name, queue, priority))[0][0]
+                turn.next_due_us = min(next_due, turn.next_due_us or next_due)
+        if not candidates:
+            return
+        running = dict(unit.rows(SQL["running_counts"]))
+        seen = unit.head()
+        events: list[Event] = []
+        for row in plan(candidates, running, free, is_idle=is_idle):
+            state = TaskState._make(row[1:-1])
+            after, caused = self._claim_one(unit, state, c.Claim(worker=self._worker, seen=seen), act)
+            events += caused
+            turn.claims.append(Claimed(row[0], after, orjson.loads(row[-1]).get("args", {})))
+        unit.append(events)
+        unit.run_many(
+            SQL["claim_row"],
+            [
+                (s.version, s.attempt, s.worker, s.claimed_us, s.key_held, claimed.position, s.version - 1)
+                for claimed in turn.claims
+                for s in (claimed.state,)
+            ],
+        )
+
+    def _claim_one(self, unit: Unit, state: TaskState, claim: c.Claim, act: c.Act) -> tuple[TaskState, list[Event]]:
+        if state.key_held and state.unique_until == "start":
+            return acts.settle(unit, state, claim, act)
+        [event] = decide(state, claim, act)
+        return evolve(state, event), [event]
+
+
+def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
+    """Record one outcome against the task as it is now; return 1 if it came too late and was rejected."""
+    state, position = current_state(unit, finished.claimed)
+    after, events = acts.settle(unit, state, finished.command, act)
+    unit.append(events)
+    is_late = (
+        state.status != RUNNING or state.attempt != finished.command.attempt or state.worker != finished.command.worker
+    )
+    if finished.children and not is_late and isinstance(finished.command, c.Succeed):
+        acts.enqueue(unit, finished.children, act)
+    put_row(unit, position, after)
+    return int(is_late and bool(events))
+
+
+def current_state(unit: Unit, claimed: Claimed) -> tuple[TaskState, int]:
+    """Return the task from its row, or from its stream if it has ended; and its row's position."""
+    found = unit.rows(SQL["row_of_task"], (claimed.state.task_id,))
+    if found:
+        return TaskState._make(found[0][1:]), found[0][0]
+    return acts.load(unit, claimed.state.task_id), claimed.position
+
+
+def put_row(unit: Unit, position: int, state: TaskState) -> None:
+    """Bring the row of one task to *state*: updated while it lives, gone when it has ended."""
+    if state.status in ENDED:
+        unit.run(SQL["delete_row"], (position,))
+    else:
+        unit.run(SQL["put_row"], (position, *state))

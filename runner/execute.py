@@ -1,0 +1,121 @@
+"""Call one task's function and turn whatever happens into an outcome; never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ledger import commands as c
+from ledger.api import Ledger
+from ledger.current import Current, reset_current, set_current
+from ledger.errors import InvalidInput
+from ledger.events import ErrorDetail
+from ledger.functions import TaskFunction
+from ledger.retry import Retry
+from ledger.signals import Delay, Fail, TimeLimit
+from ledger.values import encode_json
+from runner.cycle import Claimed, Finished
+
+MAX_MESSAGE = 4_000
+MAX_TRACEBACK = 16_000
+
+RunAsync = Callable[[Any, float | None], Any]
+"""Runs a coroutine to its end within a timeout (seconds or None) and returns its result."""
+
+
+def run_coroutine(coroutine: Any, timeout: float | None) -> Any:
+    """Run *coroutine* in an event loop of its own."""
+    return asyncio.run(within(coroutine, timeout))
+
+
+async def within(coroutine: Any, timeout: float | None) -> Any:
+    """Await *coroutine*, with `TimeLimit` raised in it after *timeout* seconds."""
+    try:
+        async with asyncio.timeout(timeout) as scope:
+            return await coroutine
+    except TimeoutError:
+        if scope.expired():
+            raise TimeLimit(f"the task ran longer than its timeout of {timeout} s") from None
+        raise
+
+
+def execute(
+    ledger: Ledger, claimed: Claimed, is_cancelled: Callable[[], bool], run_async: RunAsync = run_coroutine
+) -> Finished:
+    """Run one attempt here and return how it finished."""
+    state = claimed.state
+    clock = ledger.clock
+    current = Current(
+        task_id=state.task_id,
+        name=state.name,
+        attempt=state.attempt,
+        run_as=state.run_as,
+        worker=state.worker or "",
+        is_cancelled=is_cancelled,
+    )
+    function = ledger.functions[state.name]
+    started_at = clock.now()
+    token = set_current(current)
+    try:
+        result = _call(function, claimed, run_async)
+        encode_json(result, f"the result of {state.name}")
+    except BaseException as error:
+        return Finished(claimed, _raised(error, function, claimed, started_at, clock.now()))
+    finally:
+        reset_current(token)
+    succeeded = c.Succeed(
+        attempt=state.attempt,
+        worker=current.worker,
+        started_at=started_at,
+        finished_at=clock.now(),
+        result=result,
+    )
+    return Finished(claimed, succeeded, tuple(current.children))
+
+
+def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsync) -> Any:
+    args, kwargs = function.unbind(claimed.args)
+    if function.is_async:
+        return run_async(function.function(*args, **kwargs), claimed.state.timeout)
+    return function.function(*args, **kwargs)
+
+
+def _raised(
+    error: BaseException, function: TaskFunction[Any, Any], claimed: Claimed, started_at: Any, finished_at: Any
+) -> c.Fail | c.Delay:
+    state = claimed.state
+    times = {"started_at": started_at, "finished_at": finished_at}
+    if isinstance(error, Delay):
+        return c.Delay(attempt=state.attempt, worker=state.worker or "", seconds=error.seconds, **times)
+    retry = function.options.retry
+    never_on = retry.never_on if isinstance(retry, Retry) else ()
+    return c.Fail(
+        attempt=state.attempt,
+        worker=state.worker or "",
+        error=describe(error),
+        forever=isinstance(error, (Fail, *never_on)),
+        **times,
+    )
+
+
+def describe(error: BaseException) -> ErrorDetail:
+    """Return what is kept of *error*: text that any database can hold, cut to a bounded length."""
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "ledger.signals")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<its text cannot be had: {type(broken).__name__}>"
+    frames = "".join(traceback.format_exception(error)) if not isinstance(error, InvalidInput) else ""
+    return ErrorDetail(type=name, message=_storable(message, MAX_MESSAGE), traceback=_storable(frames, MAX_TRACEBACK))
+
+
+def _storable(text: str, limit: int) -> str:
+    text = text.encode("utf-8", "replace").decode().replace("\x00", "\\x00")
+    return text if len(text) <= limit else text[: limit // 4] + "\n… cut …\n" + text[-limit * 3 // 4 :]

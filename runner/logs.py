@@ -1,0 +1,42 @@
+"""Word what workers and supervisors log: every line of theirs is made here, as text or JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+
+MESSAGES = {
+    "worker_started": "worker started",
+    "worker_stopped": "worker stopped",
+    "worker_died": "worker died",
+    "worker_killed": "worker ended: silent or past a hard timeout",
+    "attempt_failed": "attempt failed",
+    "result_rejected": "late results rejected",
+    "attempts_ended": "attempts of a gone worker recorded",
+    "storage_unavailable": "storage unavailable, trying again",
+    "stopping": "stopping: no new claims",
+    "view_stopped": "the queue view cannot go on",
+}
+
+
+class Log:
+    """A structured log on standard error; *form* is ``console`` or ``json``."""
+
+    def __init__(self, form: str, **context: Any) -> None:
+        renderer: Any = (
+            structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        )
+        self._logger = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), renderer],
+        ).bind(**context)
+
+    def info(self, event: str, **values: Any) -> None:
+        """Log a transition."""
+        self._logger.info(MESSAGES[event], **values)
+
+    def warning(self, event: str, **values: Any) -> None:
+        """Log a transition that somebody should look at."""
+        self._logger.warning(MESSAGES[event], **values)

@@ -1,0 +1,221 @@
+"""Keep N worker processes running, record the attempts of those that die, and stop them gracefully."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+from ledger import commands as c
+from ledger.api import Ledger
+from ledger.errors import LedgerError, StorageUnavailable
+from ledger.ids import mint
+from ledger.task import TaskState
+from runner.board import Board
+from runner.logs import Log
+from runner.losses import BEAT_SECONDS, LEASE_SECONDS, Verdict, end_worker, timed_out
+from runner.worker import Worker, WorkerOptions
+
+TICK_SECONDS = 0.05
+RESTART_PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of `workledger run`; times in seconds, `max_tasks` over all workers."""
+
+    app: str = ""
+    url: str = ""
+    workers: int = 1
+    threads: int = 4
+    queues: tuple[str, ...] = ()
+    once: bool = False
+    drain: bool = False
+    max_tasks: int | None = None
+    max_seconds: float | None = None
+    name: str = "worker"
+    log_format: str = "console"
+    beat_seconds: float = BEAT_SECONDS
+    lease_seconds: float = LEASE_SECONDS
+
+
+@dataclass(slots=True)
+class Child:
+    """One worker process as its supervisor sees it."""
+
+    number: int
+    worker: str
+    pid: int
+    board: Board
+    started: float
+    limit: str | None = None
+
+
+def run(ledger: Ledger, options: RunOptions) -> int:
+    """Run workers until they are done or a signal stops them; return the exit code: 1 if an attempt raised."""
+    return Supervisor(ledger, options).run()
+
+
+class Supervisor:
+    """The parent of the worker processes. Single-threaded, since it forks."""
+
+    def __init__(self, ledger: Ledger, options: RunOptions) -> None:
+        self._ledger = ledger
+        self._options = options
+        self._log = Log(options.log_format, supervisor=os.getpid())
+        self._children: dict[int, Child] = {}
+        self._signals = 0
+        self._raised = 0
+        self._to_record: list[tuple[Child, str]] = []
+        self._left: dict[int, int | None] = {}
+
+    def run(self) -> int:
+        """See `run`."""
+        with self._ledger.store.write():
+            pass  # a database that cannot be used is said here, before any process is made
+        before = {number: signal.signal(number, self._signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for number in range(self._options.workers):
+                self._left[number] = self._share(number)
+                self._start(number)
+            while self._children or self._to_record:
+                self._tick()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 1 if self._raised else 0
+
+    def _share(self, number: int) -> int | None:
+        most = self._options.max_tasks
+        if most is None:
+            return None
+        return most // self._options.workers + (number < most % self._options.workers)
+
+    def _signal(self, *_: object) -> None:
+        self._signals += 1
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
+
+    def _start(self, number: int) -> None:
+        options = self._options
+        worker_id = mint(self._ledger.clock.now())
+        worker = WorkerOptions(
+            worker=worker_id,
+            name=f"{options.name}-{number + 1}",
+            app=options.app,
+            threads=options.threads,
+            queues=options.queues,
+            once=options.once,
+            drain=options.drain,
+            max_tasks=self._left[number],
+            max_seconds=options.max_seconds,
+            log_format=options.log_format,
+            beat_seconds=options.beat_seconds,
+            lease_seconds=options.lease_seconds,
+        )
+        board = Board()
+        board.beat(time.monotonic())
+        self._ledger.close()  # nothing open may be shared over the fork
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            _be_worker(self._ledger, worker, board)
+        self._children[pid] = Child(number, worker_id, pid, board, time.monotonic())
+
+    def _tick(self) -> None:
+        pid, status = os.waitpid(-1, os.WNOHANG) if self._children else (0, 0)
+        if pid in self._children:
+            self._ended(self._children.pop(pid), status)
+            return
+        if self._to_record:
+            self._record()
+        for child in self._children.values():
+            self._check(child)
+        time.sleep(TICK_SECONDS)
+
+    def _check(self, child: Child) -> None:
+        """End a worker that is silent for a lease or hosts an attempt past its hard timeout."""
+        now = time.monotonic()
+        beat, _, _ = child.board.head()
+        overdue = [shown for shown in child.board.shown() if shown.is_begun and 0 < shown.deadline < now]
+        if overdue and child.limit is None:
+            child.limit = "an attempt went on past its hard timeout"
+        elif now - beat > self._options.lease_seconds and child.limit is None:
+            child.limit = f"silent for {self._options.lease_seconds:.0f} s"
+        else:
+            return
+        self._log.warning("worker_killed", worker=child.worker, cause=child.limit)
+        os.kill(child.pid, signal.SIGKILL)
+
+    def _ended(self, child: Child, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        _, raised, _ = child.board.head()
+        self._raised += max(raised, child.board.raised)
+        if code == 0:
+            return
+        how = f"ended by signal {-code}" if code < 0 else f"exited with {code}"
+        cause = f"the worker's process {how}" + (f" ({child.limit})" if child.limit else "")
+        self._log.warning("worker_died", worker=child.worker, pid=child.pid, cause=cause)
+        self._to_record.append((child, cause))
+        self._record()
+        if self._signals == 0 and not self._options.once:
+            if time.monotonic() - child.started < RESTART_PAUSE_SECONDS:
+                time.sleep(RESTART_PAUSE_SECONDS)
+            self._start(child.number)
+
+    def _record(self) -> None:
+        """Record the attempts of dead workers; what cannot be stored now is tried again."""
+        while self._to_record:
+            child, cause = self._to_record[0]
+            try:
+                outcomes = end_worker(
+                    self._ledger,
+                    child.worker,
+                    cause,
+                    self._verdict(child, cause),
+                    actor=f"system:supervisor:{os.getpid()}",
+                )
+            except StorageUnavailable as error:
+                self._log.warning("storage_unavailable", error=str(error))
+                time.sleep(RESTART_PAUSE_SECONDS)
+                return
+            self._to_record.pop(0)
+            self._raised += sum(isinstance(outcome, c.Fail | c.Lose) for outcome in outcomes)
+            self._log.warning("attempts_ended", of=child.worker, cause=cause, count=len(outcomes))
+
+    def _verdict(self, child: Child, cause: str) -> Verdict:
+        shown = {(one.task_id, one.attempt): one for one in child.board.shown()}
+        now = time.monotonic()
+        is_interrupted = self._signals > 1
+
+        def verdict(state: TaskState) -> c.Outcome:
+            one = shown.get((state.task_id, state.attempt))
+            if one is not None and one.is_begun and 0 < one.deadline < now:
+                return timed_out(state, state.timeout)
+            if one is None or not one.is_begun or is_interrupted or child.limit is not None:
+                return c.Interrupt(attempt=state.attempt, worker=child.worker, cause=cause)
+            return c.Lose(attempt=state.attempt, worker=child.worker, cause=cause)
+
+        return verdict
+
+
+def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
+    """Be the child process; never returns. `os._exit` leaves no chance to touch what belongs to the parent."""
+    code = 1
+    try:
+        Worker(ledger, options, board).run()
+        code = 0
+    except LedgerError as error:
+        Log(options.log_format, worker=options.worker).warning("view_stopped", error=str(error))
+        code = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        board.beat(time.monotonic())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

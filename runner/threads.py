@@ -1,0 +1,131 @@
+"""Run claimed attempts on threads, in claim order, with soft timeouts raised inside them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger import commands as c
+from ledger.api import Ledger
+from ledger.signals import TimeLimit
+from runner.board import Board
+from runner.cycle import Claimed, Finished
+from runner.execute import describe, execute, within
+
+
+@dataclass(slots=True)
+class Held:
+    """One attempt this process holds, from its claim to its recorded outcome."""
+
+    claimed: Claimed
+    slot: int
+    taken_at: float
+    is_begun: bool = False
+    is_cancelled: bool = False
+    soft_deadline: float = 0.0
+    thread: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Pool:
+    """Threads that execute held attempts. *nudge* is called when an outcome should be recorded soon."""
+
+    def __init__(self, ledger: Ledger, board: Board, threads: int, nudge: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self._board = board
+        self._nudge = nudge
+        self._todo: queue.SimpleQueue[Held | None] = queue.SimpleQueue()
+        self.done: deque[tuple[Held, Finished]] = deque()
+        self.enough = 1
+        self.seconds_per_task = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, held: Held) -> None:
+        """Hand one attempt to the threads."""
+        self._todo.put(held)
+
+    def is_due(self) -> bool:
+        """Return whether the outcomes at hand should be recorded now rather than wait for more."""
+        return bool(self.done) and (len(self.done) >= self.enough or self._todo.empty())
+
+    def take_back(self, older_than: float) -> list[Held]:
+        """Return the attempts not begun that were claimed before the monotonic time *older_than*; the rest stay."""
+        back: list[Held] = []
+        stay: list[Held] = []
+        try:
+            while True:
+                held = self._todo.get_nowait()
+                if held is not None:
+                    (back if held.taken_at < older_than else stay).append(held)
+        except queue.Empty:
+            pass
+        for held in stay:
+            self._todo.put(held)
+        return back
+
+    def _work(self) -> None:
+        while (held := self._todo.get()) is not None:
+            started = time.monotonic()
+            finished = self._run(held, started)
+            took = time.monotonic() - started
+            self.seconds_per_task += (took - self.seconds_per_task) * (0.2 if took < self.seconds_per_task else 0.5)
+            self.done.append((held, finished))
+            if self.is_due() or len(self.done) == 1:
+                self._nudge()
+
+    def _run(self, held: Held, started: float) -> Finished:
+        state = held.claimed.state
+        hard = 0.0
+        if state.timeout is not None:
+            hard = started + state.timeout + state.kill_after
+            if not self._ledger.functions[state.name].is_async:
+                held.thread = threading.get_ident()
+                held.soft_deadline = started + state.timeout
+        held.is_begun = True
+        self._board.begin(held.slot, hard)
+        try:
+            finished = execute(self._ledger, held.claimed, lambda: held.is_cancelled, self._run_async)
+            self._disarm(held)
+        except TimeLimit:  # it met the few instructions around the task: the attempt is over its time all the same
+            finished = self._limit_met(held)
+        return finished
+
+    def _limit_met(self, held: Held) -> Finished:
+        state, now = held.claimed.state, self._ledger.clock.now()
+        error = describe(TimeLimit(f"the task ran longer than its timeout of {state.timeout} s"))
+        command = c.Fail(attempt=state.attempt, worker=state.worker or "", started_at=now, finished_at=now, error=error)
+        return Finished(held.claimed, command)
+
+    def _disarm(self, held: Held) -> None:
+        """Make sure that no `TimeLimit` meant for this attempt is raised after it."""
+        if not held.thread:
+            return
+        with held.lock:
+            held.soft_deadline = 0.0
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(held.thread), None)
+
+    def raise_time_limit(self, held: Held) -> None:
+        """Raise `TimeLimit` in the thread that runs *held*, if it still does."""
+        with held.lock:
+            if not held.soft_deadline:
+                return
+            held.soft_deadline = 0.0
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(held.thread), ctypes.py_object(TimeLimit))
+
+    def _run_async(self, coroutine: Any, timeout: float | None) -> Any:
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(within(coroutine, timeout), self._loop).result()

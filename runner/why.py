@@ -1,0 +1,112 @@
+"""Explain in sentences why a task is or is not running. Pure: the facts come as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ledger.clock import from_us, to_us
+from ledger.record import TaskRecord
+from ledger.task import CANCELLED, ENDED, RUNNING, SUCCEEDED
+from projections.tasks import stamp
+from runner.losses import LEASE_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker process as its heartbeat row tells; no *queues* means all of them."""
+
+    worker_id: str
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    beat_at: datetime
+    threads: int
+    queues: tuple[str, ...]
+
+    def is_alive(self, now: datetime) -> bool:
+        """Return whether its lease has not run out at *now*."""
+        return now - self.beat_at <= timedelta(seconds=LEASE_SECONDS)
+
+    def serves(self, queue: str) -> bool:
+        """Return whether it takes tasks from *queue*."""
+        return not self.queues or queue in self.queues
+
+
+def why(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow], before: int) -> list[str]:
+    """Return why the task is where it is at *now*; *before* is how many due tasks of its queue go first."""
+    if record.state.status in ENDED:
+        return _ended(record)
+    if record.state.status == RUNNING:
+        return _running(record, now, workers)
+    return _waiting(record, now, workers, before)
+
+
+def _ended(record: TaskRecord) -> list[str]:
+    state = record.state
+    when = stamp(record.ended_at) if record.ended_at else "an unknown time"
+    attempts = _count(len(record.attempts), "attempt")
+    if state.status == SUCCEEDED:
+        return [f"It succeeded at {when}, after {attempts}."]
+    if state.status == CANCELLED:
+        return [f"It was cancelled at {when}, after {attempts}."]
+    sentences = [f"It failed at {when}: {state.used} of {_allowed(record)} used.", *_last_error(record)]
+    return [*sentences, "`task retry` lets it wait again."]
+
+
+def _running(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow]) -> list[str]:
+    state = record.state
+    since = from_us(state.claimed_us or 0)
+    seconds = (now - since).total_seconds()
+    worker = next((row for row in workers if row.worker_id == state.worker), None)
+    where = f"worker {state.worker}" + (f" (host {worker.host}, pid {worker.pid})" if worker else "")
+    sentences = [f"It is running: attempt {state.attempt} on {where} since {stamp(since)}, {seconds:.0f} s."]
+    if worker is None or not worker.is_alive(now):
+        heard = f"has not been heard of since {stamp(worker.beat_at)}" if worker else "has no heartbeat"
+        sentences.append(f"Its worker {heard}; the next worker to look records the attempt as lost.")
+    if state.cancel_us is not None:
+        sentences.append(f"It was asked to end at {stamp(from_us(state.cancel_us))}.")
+    return sentences
+
+
+def _waiting(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow], before: int) -> list[str]:
+    state = record.state
+    sentences = []
+    if state.due_us > to_us(now):
+        seconds = (state.due_us - to_us(now)) / 1_000_000
+        cause = f": retry delay after {_count(state.used, 'failure')}" if _is_retry_delay(record) else ""
+        sentences.append(f"It is not due until {stamp(from_us(state.due_us))}, in {seconds:.0f} s{cause}.")
+    else:
+        sentences.append(f"It has been due since {stamp(from_us(state.due_us))}.")
+        behind = "next in" if before == 0 else f"waiting behind {_count(before, 'other')} in"
+        sentences.append(f"It is {behind} queue {state.queue!r}.")
+    if state.used:
+        sentences += _last_error(record)
+    if state.lost:
+        sentences.append("Its last attempt was lost, so the next one runs alone in a process of its own.")
+    if not any(row.is_alive(now) and row.serves(state.queue) for row in workers):
+        sentences.append(f"No worker is alive for queue {state.queue!r}; `run` starts one.")
+    return sentences
+
+
+def _is_retry_delay(record: TaskRecord) -> bool:
+    """Return whether the newest attempt used one, so that the due time follows from the retry policy."""
+    outcome = record.attempts[-1].outcome if record.attempts else ""
+    return record.state.used > 0 and outcome in ("failed", "lost", "interrupted")
+
+
+def _last_error(record: TaskRecord) -> list[str]:
+    if record.error is None:
+        return []
+    return [f"The last error was {record.error.get('type', '')}: {record.error.get('message', '')}".rstrip(" :") + "."]
+
+
+def _allowed(record: TaskRecord) -> str:
+    allowed = record.state.max_attempts
+    return "unlimited attempts" if allowed is None else _count(allowed, "attempt")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,279 @@
+"""Be one worker process: the loop that turns the cycle, hands out claims and waits; a supervisor's child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from ledger import commands as c
+from ledger.api import Ledger
+from ledger.clock import to_us
+from ledger.errors import Conflict, StorageUnavailable
+from ledger.events import WorkerStarted
+from ledger.store import Unit
+from ledger.task import CANCEL_GRACE_SECONDS
+from projections.queue import SQL, is_prepared, prepare
+from runner.board import Board
+from runner.cycle import Claimed, Cycle, Finished, Turn
+from runner.logs import Log
+from runner.losses import BEAT_SECONDS, LeaseWatch, boot_id, end_worker, host_name, lost, process_start
+from runner.threads import Held, Pool
+from runner.wake import Wake
+
+BEGIN_WITHIN_SECONDS = 0.1
+RECORD_WITHIN_SECONDS = 0.05
+GIVE_BACK_SECONDS = 1.0
+MOST_HELD = 1_000
+WATCH_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How one worker process works; times in seconds."""
+
+    worker: str
+    name: str
+    app: str
+    threads: int
+    queues: tuple[str, ...]
+    once: bool
+    drain: bool
+    max_tasks: int | None
+    max_seconds: float | None
+    log_format: str
+    beat_seconds: float = BEAT_SECONDS
+    lease_seconds: float = 30.0
+
+
+class Worker:
+    """One incarnation of a worker process."""
+
+    def __init__(self, ledger: Ledger, options: WorkerOptions, board: Board) -> None:
+        self._ledger = ledger
+        self._options = options
+        self._board = board
+        self._log = Log(options.log_format, worker=options.worker)
+        self._cycle = Cycle(ledger, options.worker, options.queues)
+        self._leases = LeaseWatch(ledger, beat_seconds=options.beat_seconds, lease_seconds=options.lease_seconds)
+        self._held: dict[tuple[str, int], Held] = {}
+        self._finished: list[tuple[Held, Finished]] = []
+        self._claimed = 0
+        self._is_stopping = False
+        self._has_claimed = False
+        self._next_beat = 0.0
+        self._next_look = 0.0
+        self._started = time.monotonic()
+        self._parent = os.getppid()
+
+    def run(self) -> None:
+        """Work until told to stop or nothing is left to do; every outcome is recorded when this returns."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._register()
+        self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
+        self._pool = Pool(self._ledger, self._board, self._options.threads, self._wake.nudge)
+        threading.Thread(target=self._watch, daemon=True).start()
+        self._log.info("worker_started", pid=os.getpid(), threads=self._options.threads)
+        pause = 0.1
+        while True:
+            try:
+                turn = self._turn()
+                pause = 0.1
+            except (StorageUnavailable, Conflict) as error:
+                self._log.warning("storage_unavailable", error=str(error), again_in_seconds=pause)
+                self._wake.wait(pause, for_commits=False)
+                pause = min(pause * 2, 5.0)
+                continue
+            if turn.is_behind:
+                continue
+            if self._is_over(turn):
+                break
+            self._rest(turn)
+        end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
+        self._log.info("worker_stopped")
+
+    @property
+    def _actor(self) -> str:
+        return "worker:" + self._options.worker
+
+    def _stop(self, *_: object) -> None:
+        self._is_stopping = True
+        self._wake.nudge()
+
+    def _register(self) -> None:
+        options = self._options
+        with self._ledger.store.write() as unit:
+            if not is_prepared(unit):
+                prepare(unit)
+            act = self._ledger.act(unit, self._actor)
+            started = WorkerStarted(
+                originator_id="worker:" + options.worker,
+                originator_version=1,
+                command=act.id,
+                at=act.at,
+                actor=act.actor,
+                name=options.name,
+                host=host_name(),
+                pid=os.getpid(),
+                app=options.app,
+                threads=options.threads,
+                queues=list(options.queues),
+            )
+            unit.append([started])
+            self._put_heartbeat(unit)
+
+    def _put_heartbeat(self, unit: Unit) -> None:
+        options = self._options
+        now_us = to_us(unit.now)
+        queues = orjson.dumps(options.queues).decode()
+        identity = (options.worker, options.name, host_name(), boot_id(), os.getpid(), process_start(os.getpid()) or 0)
+        unit.run(SQL["put_worker"], (*identity, now_us, now_us, 0, options.threads, queues))
+
+    def _turn(self) -> Turn:
+        """Run one cycle and hand out what it claimed."""
+        self._collect()
+        self._wake.forget_commits()
+        self._beat()
+        turn = self._cycle.turn([f for _, f in self._finished], self._room(), is_idle=not self._held_running())
+        if turn.is_behind:
+            return turn
+        for held, finished in self._finished:
+            self._release(held, finished)
+        self._finished.clear()
+        if turn.rejected:
+            self._log.warning("result_rejected", count=turn.rejected)
+        now = time.monotonic()
+        for claimed in turn.claims:
+            self._hold(claimed, now)
+        self._claimed += len(turn.claims)
+        self._pool.enough = max(1, len(self._held) // 2)
+        return turn
+
+    def _held_running(self) -> int:
+        return len(self._held) - len(self._finished)
+
+    def _collect(self) -> None:
+        done = self._pool.done
+        while done:
+            self._finished.append(done.popleft())
+        for held in self._pool.take_back(time.monotonic() - GIVE_BACK_SECONDS) if self._held else ():
+            state = held.claimed.state
+            back = c.Interrupt(attempt=state.attempt, worker=self._options.worker, cause="not begun within 1 s")
+            self._finished.append((held, Finished(held.claimed, back)))
+
+    def _hold(self, claimed: Claimed, now: float) -> None:
+        state = claimed.state
+        held = Held(claimed, self._board.claim(state.task_id, state.attempt), now)
+        self._held[state.task_id, state.attempt] = held
+        self._pool.put(held)
+
+    def _release(self, held: Held, finished: Finished) -> None:
+        state = held.claimed.state
+        self._held.pop((state.task_id, state.attempt), None)
+        self._board.release(held.slot)
+        if held.is_begun:
+            self._board.ended += 1
+        if isinstance(finished.command, c.Fail):
+            self._board.raised += 1
+            error = finished.command.error
+            self._log.info("attempt_failed", task=state.task_id, name=state.name, attempt=state.attempt,
+                           error=error["type"], message=error["message"][:200])  # fmt: skip
+
+    def _room(self) -> int:
+        """Return how many tasks may be claimed now: what the threads will begin within about 100 ms."""
+        options = self._options
+        if self._is_stopping or (options.once and self._has_claimed):
+            return 0
+        if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
+            return 0
+        each = self._pool.seconds_per_task
+        wanted = options.threads if each <= 0 else int(options.threads * BEGIN_WITHIN_SECONDS / each)
+        room = min(max(wanted, options.threads), MOST_HELD, self._board.room) - self._held_running()
+        if options.max_tasks is not None:
+            room = min(room, options.max_tasks - self._claimed)
+        return max(room, 0)
+
+    def _beat(self) -> None:
+        """Show that this worker lives, find those that do not, and see which own tasks are to be cancelled."""
+        now = time.monotonic()
+        if now >= self._next_look and self._held:
+            self._next_look = now + LOOK_SECONDS
+            self._look_at_own(now)
+        if now < self._next_beat:
+            return
+        self._next_beat = now + self._options.beat_seconds
+        with self._ledger.store.write() as unit:
+            if not unit.run(SQL["beat"], (to_us(unit.now), self._options.worker)):
+                self._put_heartbeat(unit)
+            gone = self._leases.gone(unit, self._options.worker)
+        for worker, cause in gone.items():
+            ended = end_worker(self._ledger, worker, cause, lost(cause), actor=self._actor)
+            self._log.warning("attempts_ended", of=worker, cause=cause, count=len(ended))
+
+    def _look_at_own(self, now: float) -> None:
+        """Compare what the log gives this worker with what it runs, and see requests to cancel."""
+        with self._ledger.store.read() as snapshot:
+            rows = snapshot.rows(SQL["rows_of_worker"], (self._options.worker,))
+        for row in rows:
+            held = self._held.get((row[1], row[10]))
+            if held is not None and row[24] is not None and not held.is_cancelled:
+                held.is_cancelled = True
+                if held.is_begun:
+                    self._board.begin(held.slot, now + CANCEL_GRACE_SECONDS)
+
+    def _is_over(self, turn: Turn) -> bool:
+        options = self._options
+        if self._held:
+            self._has_claimed = self._has_claimed or bool(turn.claims)
+            return False
+        if self._is_stopping or options.once:
+            return True
+        if options.max_tasks is not None and self._claimed >= options.max_tasks:
+            return True
+        if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
+            return True
+        return options.drain and not turn.claims and not turn.running
+
+    def _rest(self, turn: Turn) -> None:
+        """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""
+        if self._pool.is_due():
+            return
+        now = time.monotonic()
+        if self._held:
+            self._await_outcomes(now)
+            return
+        seconds = self._next_beat - now
+        if turn.next_due_us is not None:
+            due = (turn.next_due_us - to_us(self._ledger.clock.now())) / 1e6
+            seconds = min(seconds, due)
+        if self._options.drain:
+            seconds = min(seconds, 0.2)
+        if self._options.max_seconds is not None:
+            seconds = min(seconds, self._started + self._options.max_seconds - now)
+        self._wake.wait(max(seconds, 0.001), for_commits=True)
+
+    def _await_outcomes(self, now: float) -> None:
+        """Return when enough outcomes wait, or the first of them for 50 ms, or something else wants a turn."""
+        if not self._pool.done:
+            seconds = min(self._next_beat - now, self._next_look - now, GIVE_BACK_SECONDS)
+            self._wake.wait(max(seconds, 0.001), for_commits=self._room() > 0)
+        if self._pool.done and not self._pool.is_due():
+            self._wake.wait(RECORD_WITHIN_SECONDS, for_commits=False)
+
+    def _watch(self) -> None:
+        """Beat on the board, raise soft timeouts, and leave when the supervisor is gone: independent of the database."""
+        while True:
+            now = time.monotonic()
+            self._board.beat(now)
+            if os.getppid() != self._parent:
+                os._exit(4)
+            for held in list(self._held.values()):
+                if held.soft_deadline and now >= held.soft_deadline:
+                    self._pool.raise_time_limit(held)
+            time.sleep(WATCH_SECONDS)
