@@ -110,8 +110,9 @@ class EventMapper(Mapper[str]):
             shape, data = self.table.resolve(topic, orjson.loads(state))
             event = object.__new__(shape.cls)
             filled = event.__dict__
-            filled.update(shape.defaults)
-            filled.update(data)
+            filled.update(data)  # in stored order, so that encoding it again gives the same bytes
+            for name, default in shape.defaults.items():
+                filled.setdefault(name, default)
             for name in shape.times:
                 moment = filled[name]
                 if moment is not None:

@@ -75,14 +75,10 @@ def delay_seconds(
     ``min(cap, first * factor ** (used - 1))``, lengthened by at most *jitter* of itself. The share is a hash of task
     and attempt, so a replay gives the same time.
     """
-    exponent = max(used - 1, 0)
-    # Past this exponent the cap holds anyway; the power itself could overflow.
-    if first <= 0:
-        delay = 0.0
-    elif factor > 1 and exponent * math.log(factor) > math.log(max(cap, 1) / first) + 1:
-        delay = float(cap)
-    else:
-        delay = min(float(cap), first * factor**exponent)
+    try:
+        delay = min(float(cap), first * factor ** max(used - 1, 0))
+    except OverflowError:  # a power beyond any float is beyond the cap
+        delay = float(cap) if first else 0.0
     if jitter:
         digest = hashlib.sha256(f"{task_id}:{attempt}".encode()).digest()
         delay *= 1 + jitter * int.from_bytes(digest[:8], "big") / 2**64

@@ -10,7 +10,7 @@ MAX_DELAY_SECONDS = 31_536_000.0
 DEFAULT_DELAY_SECONDS = 60.0
 
 
-class Delay(Exception):  # noqa: N818 - read as an imperative at the place where it is raised
+class Delay(Exception):
     """Raise in a task to run it again in *seconds* (60 by default): a soft retry, which is no failure.
 
     It uses an attempt; on the last one it ends the task.
@@ -28,16 +28,12 @@ class Delay(Exception):  # noqa: N818 - read as an imperative at the place where
         self.seconds = float(seconds)
 
 
-class Fail(Exception):  # noqa: N818 - as above
+class Fail(Exception):
     """Raise in a task to end it as failed at once, whatever attempts are left."""
 
 
-class TimeLimit(Exception):  # noqa: N818 - it is a limit that was met, and it may be caught to clean up
+class TimeLimit(Exception):
     """Raised inside a task when its `timeout` is over; `kill_after` seconds later its process is ended."""
 
     def __init__(self, message: str = "the task ran longer than its timeout") -> None:
         super().__init__(message)
-
-
-class OutputLimit(Exception):  # noqa: N818 - as above
-    """Raised inside a task that has written more output than any attempt may."""

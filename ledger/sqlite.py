@@ -85,10 +85,14 @@ class SqliteUnit:
         positions = []
         for position, stream, version, _, state in rows:
             stored = self._connection.execute(SQL["event_at"], (stream, version)).fetchone()
-            if stored is None or stored[0] == position or bytes(stored[1]) != state:
-                self.lost = Conflict(f"stream {stream} has a version {version} already; somebody else was first")
-                raise self.lost from error
-            positions.append(int(stored[0]))
+            if stored is not None and stored[0] != position:
+                if bytes(stored[1]) != state:
+                    self.lost = Conflict(f"stream {stream} has a version {version} already; somebody else was first")
+                    raise self.lost from error
+                positions.append(int(stored[0]))
+        if len(positions) < len(rows):  # a part of them is no append that was acknowledged
+            self.lost = Conflict(f"{len(positions)} of {len(rows)} events are in the log already")
+            raise self.lost from error
         return positions
 
     def events_after(self, position: int, limit: int) -> list[RawEvent]:
