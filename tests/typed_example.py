@@ -1,0 +1,68 @@
+"""Show that the API is typed: mypy knows arguments and results, and rejects wrong calls. Checked, not run.
+
+Each ``type: ignore`` stands on a call that mypy must reject: with --warn-unused-ignores it fails if one is accepted.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, assert_type
+
+from ledger import Call, Ledger, Retry, Task
+
+ledger = Ledger("memory:")
+
+
+@ledger.task
+def add(a: int, b: int = 2) -> int:
+    """Return the sum."""
+    return a + b
+
+
+@ledger.task(queue="mail", max_attempts=3, retry=Retry(first=1, never_on=(ValueError,)), timeout=10)
+def send(to: str, *, subject: str = "hello") -> None:
+    """Pretend to send."""
+
+
+@ledger.task(name="fetch page", retry=False)
+async def fetch(url: str) -> list[str]:
+    """Pretend to fetch."""
+    return [url]
+
+
+def right() -> None:
+    """Use the API as it is meant; every type is known."""
+    assert_type(add(1), int)
+    assert_type(add.enqueue(1, b=3), Task[int])
+    assert_type(add.enqueue(a=1).result(timeout=30), int)
+    assert_type(add.call(1), Call[int])
+    assert_type(add.using(queue="other", run_after=timedelta(hours=1)).enqueue(1), Task[int])
+    assert_type(add.using(unique=True, labels=["a"]).call(b=1, a=2), Call[int])
+    assert_type(send.enqueue("ann", subject="hi"), Task[None])
+    assert_type(fetch.enqueue("a page").result(), list[str])
+    assert_type(ledger.enqueue_many([add.call(1), fetch.call("a page")]), list[Task[Any]])
+    assert_type(ledger.get("an id").state, str)
+
+
+async def right_async() -> None:
+    """Call an async task past the ledger."""
+    assert_type(await fetch("a page"), list[str])
+
+
+def wrong() -> None:
+    """Use the API as it is not meant; mypy says so at each line."""
+    add.enqueue()  # type: ignore[call-arg]
+    add.enqueue("1")  # type: ignore[arg-type]
+    add.enqueue(1, 2, 3)  # type: ignore[call-arg]
+    add.enqueue(a=1, c=2)  # type: ignore[call-arg]
+    add.call(None)  # type: ignore[arg-type]
+    add.using(queue="other").enqueue(b=1)  # type: ignore[call-arg]
+    add.using(priority="high").enqueue(1)  # type: ignore[arg-type]
+    add.using(unknown=1)  # type: ignore[call-arg]
+    add.using(on_duplicate="replace")  # type: ignore[arg-type]
+    send.enqueue("ann", "hi")  # type: ignore[call-arg]
+    fetch.enqueue(7)  # type: ignore[arg-type]
+    ledger.cancel("an id")  # type: ignore[call-arg]
+    ledger.task(retry=True)  # type: ignore[call-overload]
+    text: str = add.enqueue(1).result()  # type: ignore[assignment]
+    print(text)
