@@ -1,0 +1,229 @@
+"""The READMEs tell the truth: their code runs, prints what they show, and nothing they list is missing or made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.main import get_command
+
+from ledger import errors
+from ledger.events import EVENT_CLASSES
+from ledger.options import Options
+from ledger.task import STATES, TaskState
+from projections.queue import SQL as QUEUE_SQL
+from projections.tasks import TaskRow
+from runner.cli import app
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = ("README.md", "ledger/README.md", "projections/README.md", "runner/README.md")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DRIVER = """
+import contextlib, io, json, sys
+namespace, printed = {"__name__": "readme"}, []
+for number, source in enumerate(json.load(sys.stdin)):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(source, f"block {number + 1}", "exec"), namespace)
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
+class Block(NamedTuple):
+    """A fenced block: what it is, its text, and where it ends in the file."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def read(chapter: str) -> str:
+    return (ROOT / chapter).read_text(encoding="utf-8")
+
+
+def blocks(chapter: str) -> list[Block]:
+    return [Block(found[1], found[2], found.start(), found.end()) for found in FENCE.finditer(read(chapter))]
+
+
+def section(chapter: str, title: str) -> str:
+    """The text under the heading ``## title``."""
+    _, _, rest = read(chapter).partition(f"\n## {title}\n")
+    assert rest, f"{chapter} has no section {title}"
+    return rest.partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """The names in the first column of every table in *text*."""
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+    return [name for cell in rows for name in re.findall(r"[\w-]+", cell) if not set(name) <= {"-"}]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_code_runs_and_prints_what_is_shown(chapter: str, tmp_path: Path) -> None:
+    """The python blocks of a chapter run in order in one namespace, and each prints the output block right after it."""
+    found = blocks(chapter)
+    sources = [block.text for block in found if block.kind == "python"]
+    assert sources
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    ran = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        input=json.dumps(sources),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    printed = iter(json.loads(ran.stdout))
+    for block, following in zip(found, [*found[1:], None], strict=True):
+        if block.kind != "python":
+            continue
+        is_shown = following is not None and following.kind == "output"
+        between = read(chapter)[block.end : following.start] if following else ""
+        assert next(printed) == (following.text if following and is_shown and not between.strip() else "")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_output_is_only_shown_after_code(chapter: str) -> None:
+    """Every output block stands right after a python block, so that none goes unchecked."""
+    found = blocks(chapter)
+    for before, block in zip([None, *found], found, strict=False):
+        assert block.kind in ("python", "output", "sh", "mermaid")
+        if block.kind == "output":
+            assert before is not None
+            assert before.kind == "python"
+            assert not read(chapter)[before.end : block.start].strip()
+
+
+def test_the_first_screen_has_what_a_stranger_needs() -> None:
+    """README begins with the two commands and an example with its output, within one screen."""
+    kinds = [block.kind for block in blocks("README.md")[:3]]
+    assert kinds == ["sh", "python", "output"]
+    commands, example, output = blocks("README.md")[:3]
+    assert "make demo" in commands.text
+    assert "make test" in commands.text
+    assert len([line for line in example.text.splitlines() if line.strip()]) <= 15
+    assert read("README.md")[: output.end].count("\n") <= 50
+
+
+# Commands
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    for chapter in CHAPTERS:
+        for block in blocks(chapter):
+            if block.kind == "sh":
+                for line in block.text.splitlines():
+                    if line.startswith("workledger "):
+                        yield chapter, line
+        for line in re.findall(r"`(workledger [^`]+)`", FENCE.sub("", read(chapter))):
+            if "COMMAND" not in line:
+                yield chapter, line
+
+
+def parse(line: str) -> Any:
+    """Parse a shown command as the command line does, without running it; return the command found."""
+    command: Any = get_command(app)
+    words = shlex.split(line, comments=True)[1:]
+    context = command.make_context("workledger", words)
+    while hasattr(command, "commands"):
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None, f"{line}: there is no such command"
+        context = command.make_context(name, words, parent=context)
+    return command
+
+
+@pytest.mark.parametrize(("chapter", "line"), list(command_lines()))
+def test_every_shown_command_exists_with_its_options(chapter: str, line: str) -> None:
+    """A command that a README shows is one, with these options and arguments."""
+    assert parse(line).callback is not None
+
+
+def test_a_command_that_is_made_up_would_be_found() -> None:
+    """The check itself rejects unknown commands, unknown options and missing arguments."""
+    for line in (
+        "workledger fly",
+        "workledger task fly",
+        "workledger run --fly",
+        "workledger task show",
+        "workledger --fly run",
+    ):
+        with pytest.raises(Exception, match=r"(?i)no such|missing"):
+            parse(line)
+
+
+def test_the_options_of_run_are_all_listed() -> None:
+    """The table of options in runner/README.md has every option of `run` and no other, with its default."""
+    shown = {name for name in first_cells(section("runner/README.md", "Run")) if name.startswith("--")}
+    command = parse("workledger --app tasks:ledger run")
+    assert shown == {option for parameter in command.params for option in parameter.opts} - {"--help"}
+
+
+# Lists
+
+
+def test_every_event_is_in_the_catalogue() -> None:
+    """The event table has every event class and its topic, and no other."""
+    text = section("ledger/README.md", "Events")
+    rows = re.findall(r"^\| (\w+) \| `([\w.]+)` \| (\w+) \|", text, re.MULTILINE)
+    assert [(name, topic) for name, topic, _ in rows] == [(kind.__name__, kind.TOPIC) for kind in EVENT_CLASSES]
+
+
+def test_the_diagram_has_every_state_and_every_event_that_changes_it() -> None:
+    """The state diagram names the five states and each event that moves a task; the text below it, each state."""
+    [diagram] = [block.text for block in blocks("ledger/README.md") if block.kind == "mermaid"]
+    states = set(re.findall(r"\b[a-z]+\b(?= -->|:)", diagram))
+    assert states == set(STATES)
+    kinds = {kind.__name__ for kind in EVENT_CLASSES if kind.__name__.startswith(("Task", "Attempt", "Cancel"))}
+    assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", diagram)) - {"stateDiagram"} == kinds
+
+
+def test_every_option_is_in_the_table_with_its_default() -> None:
+    """The options table has every option of a task and no other; numbers and texts that are defaults are right."""
+    text = section("ledger/README.md", "Options")
+    assert first_cells(text) == ["option", *(field.name for field in dataclasses.fields(Options))]
+    for name, default in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE):
+        if default != "Retry()":
+            value = getattr(Options(), name)
+            assert default in (json.dumps(value), str(value), f"{value:g}" if isinstance(value, float) else "")
+
+
+def test_every_error_is_in_the_table_with_its_exit_code() -> None:
+    """The error table has every error of the ledger and its exit code, and no other."""
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LedgerError)}
+    rows = re.findall(r"^\| (\w+) \| (\d) \|", section("ledger/README.md", "Errors"), re.MULTILINE)
+    assert dict(rows) == {kind.__name__: str(kind.exit_code) for kind in kinds}
+
+
+def test_every_column_of_the_queue_view_is_listed() -> None:
+    """The queue table in projections/README.md has the view's columns in their order."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute(QUEUE_SQL["create_queue"])
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(queue)")]
+    connection.close()
+    assert first_cells(section("projections/README.md", "The queue view")) == ["column", *columns]
+    assert columns == ["position", *TaskState._fields]
+
+
+def test_every_column_of_the_tasks_report_is_listed() -> None:
+    """The report table in projections/README.md has the view's columns and no other."""
+    shown = first_cells(section("projections/README.md", "The tasks report"))
+    assert sorted(shown) == sorted(["columns", *TaskRow._fields])
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_links_lead_somewhere(chapter: str) -> None:
+    """Every relative link of a chapter names a file of the project."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", read(chapter)):
+        assert (ROOT / chapter).parent.joinpath(target).is_file(), target
