@@ -12,6 +12,7 @@ from ledger import keys
 from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
+from ledger.ids import task_stream
 from ledger.store import Snapshot, Unit
 from ledger.task import WAITING, TaskState, decide, evolve, holds_key
 
@@ -46,15 +47,18 @@ def load(snapshot: Snapshot, task_id: str) -> TaskState:
         NotFound: The ledger has no such task.
     """
     state = TaskState(task_id)
-    for _, event in snapshot.stream("task:" + task_id):
+    for _, event in snapshot.stream(task_stream(task_id)):
         state = evolve(state, event)
     if not state.version:
         raise NotFound(f"there is no task {task_id} in this ledger")
     return state
 
 
-def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act) -> list[Queued]:
-    """Append *tasks* and the keys they reserve; of equal keys the first wins, a live holder before all."""
+def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates: bool = False) -> list[Queued]:
+    """Append *tasks* and the keys they reserve; of equal keys the first wins, a live holder before all.
+
+    *keep_duplicates* queues and cancels a task whose key is held, for those whose id somebody has already.
+    """
     events: list[Event] = []
     answers: list[Queued] = []
     reserved: dict[str, str] = {}
@@ -62,6 +66,8 @@ def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act) -> list[Queued]:
         held_by = _reserve(unit, new, act, events, reserved)
         if held_by is not None:
             events += _meet_holder(unit, held_by, new, act)
+            if keep_duplicates:
+                events += _queued_and_cancelled(new, held_by, act)
             answers.append(Queued(task_id=held_by, is_duplicate=True))
             continue
         events += decide(TaskState(new.task_id), _due(new, act), act)
@@ -96,7 +102,7 @@ def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act) -> list[Eve
     """Move the due time of a waiting holder where the call asked for that; a running one is left alone."""
     if new.on_duplicate != "reschedule":
         return []
-    recorded = unit.stream("task:" + held_by)
+    recorded = unit.stream(task_stream(held_by))
     if not recorded:  # queued in this same act: nothing is stored yet, and its due time is the same call's
         return []
     state = load(unit, held_by)
@@ -105,6 +111,12 @@ def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act) -> list[Eve
         return []
     reason = act.reason or "enqueued again with on_duplicate=reschedule"
     return decide(state, c.Reschedule(due_at=due_at), replace(act, reason=reason))
+
+
+def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]:
+    [queued] = decide(TaskState(new.task_id), _due(new, act), act)
+    reason = replace(act, reason=f"task {held_by} holds its unique key")
+    return [queued, *decide(evolve(TaskState(new.task_id), queued), c.Cancel(), reason)]
 
 
 def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tuple[TaskState, list[Event]]:
@@ -151,7 +163,7 @@ def retry(unit: Unit, task_id: str, act: c.Act) -> TaskState:
 
         Conflict: It has not ended without success, or another task holds its key.
     """
-    recorded = unit.stream("task:" + task_id)
+    recorded = unit.stream(task_stream(task_id))
     first = recorded[0].event if recorded else None
     if not isinstance(first, TaskQueued):
         raise NotFound(f"there is no task {task_id} in this ledger")

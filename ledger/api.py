@@ -21,7 +21,7 @@ from ledger.options import UNSET, Options, Unset
 from ledger.retry import Retry
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
-from ledger.values import check_name, check_reason
+from ledger.values import check_name, check_reason, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,7 +128,7 @@ class Ledger:
     def enqueue(self, call: Call[R]) -> Task[R]:
         """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
         running = current_or_none()
-        new = call.new_task(mint(self.clock.now()), running.id if running else None)
+        new = _checked(call).new_task(mint(self.clock.now()), running.id if running else None)
         if call.options.with_outcome:
             current().children.append(new)
             return Task(self, new.task_id)
@@ -148,7 +148,7 @@ class Ledger:
         parent = running.id if running else None
         now = self.clock.now()
         new = []
-        for call in calls:
+        for call in map(_checked, calls):
             if call.options.with_outcome:
                 raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
             new.append(call.new_task(mint(now), parent))
@@ -205,7 +205,8 @@ class Ledger:
             Conflict: It is not waiting.
         """
         _require_reason(reason, "reschedule")
-        Options(run_after=run_after)
+        if Options(run_after=run_after).run_after is None:
+            raise InvalidOption("reschedule needs a time: an aware datetime, or a timedelta from now")
         with self.store.write() as unit:
             due_at = unit.now + run_after if isinstance(run_after, timedelta) else run_after.astimezone(UTC)
             acts.act_on(unit, task_id, Reschedule(due_at=due_at), self.act(unit, actor, reason))
@@ -237,9 +238,17 @@ class _Decorator:
     def __call__(self, function: Callable[P, R]) -> SyncTaskFunction[P, R]: ...
     def __call__(self, function: Callable[..., Any]) -> Any:
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
-        task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name or function.__name__, self._options)
+        task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name_of(function), self._options)
         self._ledger.register(task)
         return task
+
+    def _name_of(self, function: object) -> str:
+        if not callable(function):
+            raise InvalidOption(f"a task is made of a function; {shown(function)} is none")
+        name = self._name if self._name is not None else getattr(function, "__name__", None)
+        if name is None:
+            raise InvalidOption(f"{shown(function)} has no name of its own; give it one with name='…'")
+        return name
 
 
 def operating_system_user() -> str:
@@ -257,6 +266,12 @@ def actor_text(actor: str | None) -> str:
         return "worker:" + running.worker if running else operating_system_user()
     check_name(actor, "actor")
     return actor if actor.startswith(("user:", "worker:", "system:")) else "user:" + actor
+
+
+def _checked(call: Call[R]) -> Call[R]:
+    if not isinstance(call, Call):
+        raise InvalidOption(f"{shown(call)} is no call of a task; make one with .call(…)")
+    return call
 
 
 def _require_reason(reason: str, verb: str) -> None:

@@ -101,6 +101,7 @@ class TaskFunction(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
         self._plain = _plain_parameters(self.signature)
+        self._rest = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
         self._stored_retries: dict[Retry, Any] = {}
         self.__name__ = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__
@@ -169,7 +170,9 @@ class TaskFunction(Generic[P, R]):
             except TypeError as error:
                 raise InvalidArguments(f"{self.name}{self.signature} cannot be called so: {error}") from None
             binding.apply_defaults()
-            bound = {name: list(v) if type(v) is tuple else v for name, v in binding.arguments.items()}
+            bound = dict(binding.arguments)
+            if self._rest is not None:
+                bound[self._rest] = list(bound[self._rest])  # how Python hands over *args; any other tuple is no JSON
         for name, value in bound.items():
             encode_json(value, f"argument {name!r} of {self.name}")
         encode_json(bound, f"the arguments of {self.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from ledger.errors import NotFound, ResultTimeout, TaskEnded
+from ledger.ids import task_stream
 from ledger.record import AttemptRecord, TaskRecord, fold_record
 from ledger.task import ENDED, SUCCEEDED
 
@@ -38,7 +39,7 @@ class Task(Generic[R]):
             NotFound: The ledger has no such task (or it is a `with_outcome` child whose parent has not succeeded).
         """
         with self._ledger.store.read() as snapshot:
-            record = fold_record(self.id, snapshot.stream("task:" + self.id))
+            record = fold_record(self.id, snapshot.stream(task_stream(self.id)))
         if record is None:
             raise NotFound(f"there is no task {self.id} in this ledger")
         return record
@@ -57,7 +58,7 @@ class Task(Generic[R]):
     def events(self) -> list[Event]:
         """Every event of the task, oldest first."""
         with self._ledger.store.read() as snapshot:
-            return [event for _, event in snapshot.stream("task:" + self.id)]
+            return [event for _, event in snapshot.stream(task_stream(self.id))]
 
     def result(self, timeout: float | None = None) -> R:
         """Wait at most *timeout* seconds (None: for ever) for the task's end and return what its function returned.

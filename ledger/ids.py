@@ -7,8 +7,21 @@ import threading
 from datetime import datetime
 
 from ledger.clock import to_us
+from ledger.errors import InvalidOption
+from ledger.values import shown
 
 TASK_PREFIX = "task:"
+
+
+def task_stream(task_id: str) -> str:
+    """Return the stream of the task with this id, whether there is one or not.
+
+    Raises:
+        InvalidOption: No database could hold such an id.
+    """
+    if not isinstance(task_id, str) or not task_id.isprintable():
+        raise InvalidOption(f"a task id is {shown(task_id)}; allowed is the text that enqueue gave")
+    return TASK_PREFIX + task_id
 
 
 class IdMint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from ledger.acts import OnDuplicate
 from ledger.errors import InvalidOption
 from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
-from ledger.values import check_name, check_reason
+from ledger.values import check_name, check_reason, is_number, shown
 
 MAX_SECONDS = 31_536_000
 MAX_DELAY = timedelta(days=3_660)
@@ -66,7 +65,7 @@ class Options:
         if self.max_attempts is not None:
             _whole("max_attempts", self.max_attempts, 1, 1_000_000, or_none=True)
         if self.retry is not False and not isinstance(self.retry, Retry):
-            raise InvalidOption(f"retry is {self.retry!r}; allowed is a Retry(…) or False for one attempt only")
+            raise InvalidOption(f"retry is {shown(self.retry)}; allowed is a Retry(…) or False for one attempt only")
         if self.timeout is not None:
             _seconds("timeout", self.timeout, above_zero=True)
         _seconds("kill_after", self.kill_after)
@@ -92,19 +91,18 @@ class Options:
 def _whole(name: str, value: object, low: int, high: int, *, or_none: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         none = ", or None" if or_none else ""
-        raise InvalidOption(f"{name} is {value!r}; allowed is a whole number from {low} to {high}{none}")
+        raise InvalidOption(f"{name} is {shown(value)}; allowed is a whole number from {low} to {high}{none}")
 
 
 def _seconds(name: str, value: object, *, above_zero: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidOption(f"{name} is {value!r}; it must be a number of seconds")
-    if not (value > 0 if above_zero else value >= 0) or value > MAX_SECONDS:
-        raise InvalidOption(f"{name} is {value} s; allowed is {'above ' if above_zero else ''}0 to {MAX_SECONDS}")
+    if not is_number(value) or not (value > 0 if above_zero else value >= 0) or value > MAX_SECONDS:
+        least = "above 0 and at most" if above_zero else "0 to"
+        raise InvalidOption(f"{name} is {shown(value)}; allowed is a number of seconds, {least} {MAX_SECONDS}")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InvalidOption(f"{name} is {value!r}; allowed is {' or '.join(map(repr, allowed))}")
+        raise InvalidOption(f"{name} is {shown(value)}; allowed is {' or '.join(map(repr, allowed))}")
 
 
 def _check_unique(unique: object) -> None:
@@ -115,7 +113,7 @@ def _check_unique(unique: object) -> None:
 
 def _check_labels(labels: object) -> None:
     if not isinstance(labels, tuple) or len(labels) > 20:
-        raise InvalidOption(f"labels is {labels!r}; allowed is a list of at most 20 texts")
+        raise InvalidOption(f"labels is {shown(labels)}; allowed is a list of at most 20 texts")
     for label in labels:
         check_name(label, "a label")
 
@@ -127,7 +125,7 @@ def _check_run_after(run_after: object) -> None:
         if not timedelta(0) <= run_after <= MAX_DELAY:
             raise InvalidOption(f"run_after is {run_after}; allowed is 0 to {MAX_DELAY.days} days")
     elif not isinstance(run_after, datetime):
-        raise InvalidOption(f"run_after is {run_after!r}; allowed is an aware datetime or a timedelta")
+        raise InvalidOption(f"run_after is {shown(run_after)}; allowed is an aware datetime or a timedelta")
     elif run_after.tzinfo is None:
         raise InvalidOption(f"run_after is {run_after}, which has no time zone; use an aware datetime")
     elif not 1970 < run_after.year < 9000:

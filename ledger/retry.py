@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import TypedDict
 
 from ledger.errors import InvalidOption
+from ledger.values import is_number, shown
 
 DEFAULT_MAX_ATTEMPTS = 12
 
@@ -47,24 +47,36 @@ class Retry:
         if not isinstance(self.never_on, tuple) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.never_on
         ):
-            raise InvalidOption(f"retry never_on is {self.never_on!r}; it must be a tuple of exception classes")
+            raise InvalidOption(f"retry never_on is {shown(self.never_on)}; it must be a tuple of exception classes")
 
     def stored(self) -> StoredRetry:
-        """Return the policy as JSON; classes by name, for reading only (the running code decides by class)."""
+        """Return the policy as JSON; classes by their names."""
         return StoredRetry(
             first=self.first,
             factor=self.factor,
             cap=self.cap,
             jitter=self.jitter,
-            never_on=[f"{kind.__module__}.{kind.__qualname__}" for kind in self.never_on],
+            never_on=[class_name(kind) for kind in self.never_on],
         )
 
 
+def is_never_retried(stored: StoredRetry, error: BaseException) -> bool:
+    """Return whether *error*, or a class it derives from, is one that the stored policy never retries.
+
+    Classes are compared by name: nothing that the log names is ever imported.
+    """
+    never_on = stored.get("never_on")
+    return bool(never_on) and any(class_name(kind) in never_on for kind in type(error).__mro__)
+
+
+def class_name(kind: type) -> str:
+    """Return ``module.Class``."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _check(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidOption(f"retry {name} is {value!r}; it must be a number from {low} to {high}")
-    if not low <= value <= high:
-        raise InvalidOption(f"retry {name} is {value}; allowed is {low} to {high}")
+    if not is_number(value) or not low <= value <= high:
+        raise InvalidOption(f"retry {name} is {shown(value)}; allowed is a number from {low} to {high}")
 
 
 def delay_seconds(

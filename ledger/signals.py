@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from ledger.errors import InvalidOption
+from ledger.values import is_number, shown
 
 MAX_DELAY_SECONDS = 31_536_000.0
 DEFAULT_DELAY_SECONDS = 60.0
@@ -20,10 +19,9 @@ class Delay(Exception):
     """
 
     def __init__(self, seconds: float = DEFAULT_DELAY_SECONDS) -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
-            raise InvalidOption(f"delay is {seconds!r}; it must be a number of seconds")
-        if not 0 < seconds <= MAX_DELAY_SECONDS:
-            raise InvalidOption(f"delay is {seconds} s; allowed is above 0 and at most {MAX_DELAY_SECONDS:.0f}")
+        if not is_number(seconds) or not 0 < seconds <= MAX_DELAY_SECONDS:
+            allowed = f"a number of seconds, above 0 and at most {MAX_DELAY_SECONDS:.0f}"
+            raise InvalidOption(f"delay is {shown(seconds)}; allowed is {allowed}")
         super().__init__(f"run again in {seconds:g} s")
         self.seconds = float(seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -15,6 +15,7 @@ MAX_DEPTH = 64
 MIN_INT, MAX_INT = -(2**63), 2**63 - 1
 MAX_NAME = 200
 MAX_REASON = 4_000
+MAX_SHOWN = 80
 
 # JSON as Python types it; a recursive alias says no more here and mypy users cannot pass a list[int] to it.
 Json = Any
@@ -65,7 +66,7 @@ def _check_container(value: Any, what: str, depth: int) -> None:
         return
     for key, item in value.items():
         if type(key) is not str:
-            raise InvalidValue(f"{what} has the key {key!r} of type {type(key).__qualname__}; keys must be text")
+            raise InvalidValue(f"{what} has the key {shown(key)} of type {type(key).__qualname__}; keys must be text")
         _check_text(key, f"a key of {what}")
         check_json(item, f"{what}.{key}", depth + 1)
 
@@ -80,6 +81,22 @@ def _check_text(text: str, what: str) -> None:
             raise InvalidValue(f"{what} contains a lone surrogate at {error.start}; allowed is valid Unicode") from None
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether *value* is a finite number: an int of any size, no bool, no NaN."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+
+
+def shown(value: object) -> str:
+    """Return *value* as an error message shows it: its `repr`, cut; its type where it has none to show."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of too many digits, or a class of somebody's with a broken repr
+        return f"<{type(value).__qualname__}>"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
 def check_name(text: object, what: str, limit: int = MAX_NAME) -> str:
     """Return *text* if it can serve as a name: 1 to *limit* printable characters without blanks at the ends.
 
@@ -90,7 +107,7 @@ def check_name(text: object, what: str, limit: int = MAX_NAME) -> str:
         raise InvalidOption(f"{what} is of type {type(text).__qualname__}; it must be text")
     if not text or len(text) > limit or not text.isprintable() or text != text.strip():
         raise InvalidOption(
-            f"{what} is {text[:80]!r}; allowed are 1 to {limit} printable characters, no blanks at the ends"
+            f"{what} is {shown(text)}; allowed are 1 to {limit} printable characters, no blanks at the ends"
         )
     return text
 
@@ -104,7 +121,7 @@ def check_reason(text: object) -> str | None:
     if text is None:
         return None
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_REASON:
-        raise InvalidOption(f"reason is {str(text)[:80]!r}; allowed is text of 1 to {MAX_REASON} characters")
+        raise InvalidOption(f"reason is {shown(text)}; allowed is text of 1 to {MAX_REASON} characters")
     try:
         _check_text(text, "reason")
     except InvalidValue as error:

@@ -9,10 +9,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SLOTS = 4_096
-_HEAD = struct.Struct("=dqq")  # last beat (monotonic seconds), attempts that raised, attempts ended
+_HEAD = struct.Struct("=dqqq")  # last beat (monotonic seconds), attempts that raised, attempts taken, exit code
+_BEAT = struct.Struct("=d")
+_COUNTS = struct.Struct("=qq")
+_CODE = struct.Struct("=q")
 _SLOT = struct.Struct("=16sIBd")  # task uuid, attempt, state, hard deadline (monotonic seconds, 0: none)
 _STATE = struct.Struct("=Bd")
 FREE, CLAIMED, BEGUN = 0, 1, 2
+
+
+class Head(NamedTuple):
+    """What a worker shows of itself; *exit_code* is not 0 where it gave up."""
+
+    beat: float
+    raised: int
+    taken: int
+    """Attempts claimed and not given back."""
+    exit_code: int
 
 
 class Shown(NamedTuple):
@@ -30,16 +43,23 @@ class Board:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _HEAD.size + SLOTS * _SLOT.size)
         self._free = list(range(SLOTS - 1, -1, -1))
-        self.raised = 0
-        self.ended = 0
 
     def beat(self, monotonic: float) -> None:
         """Show that the worker's process runs."""
-        _HEAD.pack_into(self._memory, 0, monotonic, self.raised, self.ended)
+        _BEAT.pack_into(self._memory, 0, monotonic)
 
-    def head(self) -> tuple[float, int, int]:
-        """Return (last beat, attempts that raised, attempts ended)."""
-        return _HEAD.unpack_from(self._memory, 0)
+    def count(self, *, raised: int = 0, taken: int = 0) -> None:
+        """Add to the counts of attempts that raised, and of those taken and not given back. One thread calls this."""
+        before = self.head()
+        _COUNTS.pack_into(self._memory, _BEAT.size, before.raised + raised, before.taken + taken)
+
+    def give_up(self, exit_code: int) -> None:
+        """Show that the worker itself cannot go on, and that another in its place could not either."""
+        _CODE.pack_into(self._memory, _BEAT.size + _COUNTS.size, exit_code)
+
+    def head(self) -> Head:
+        """Return what the worker shows of itself."""
+        return Head(*_HEAD.unpack_from(self._memory, 0))
 
     def claim(self, task_id: str, attempt: int) -> int:
         """Show an attempt as claimed and return its slot."""

@@ -18,6 +18,7 @@ from ledger.clock import SystemClock, from_us
 from ledger.errors import InvalidOption, InvalidValue
 from ledger.events import Event
 from ledger.functions import Call
+from ledger.ids import task_stream
 from ledger.options import Options
 from ledger.sqlite import SqliteStore
 from ledger.store import Recorded
@@ -249,7 +250,7 @@ def events(context: typer.Context, task_id: TaskId, output: Form = Output.table)
     ledger = context.obj.existing()
     ledger.get(task_id)
     with ledger.store.read() as snapshot:
-        rows = [event_row(recorded) for recorded in snapshot.stream("task:" + task_id)]
+        rows = [event_row(recorded) for recorded in snapshot.stream(task_stream(task_id))]
     if output is Output.table:
         rows = [{**row, "data": to_json(row["data"])} for row in rows]
     print_list(rows, _EVENT_COLUMNS, output, "no events")

@@ -15,6 +15,7 @@ from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.events import Event
 from ledger.ids import mint
+from ledger.retry import StoredRetry
 from ledger.store import Unit
 from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
 from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
@@ -23,11 +24,12 @@ from runner.plan import plan
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An attempt that this worker holds: the row's position, the task as claimed, its arguments."""
+    """An attempt that this worker holds: the row's position, the task as claimed, its arguments and retry policy."""
 
     position: int
     state: TaskState
     args: dict[str, Any]
+    retry: StoredRetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ class Cycle:
             state = TaskState._make(row[1:-1])
             after, caused = self._claim_one(unit, state, c.Claim(worker=self._worker, seen=seen), act)
             events += caused
-            turn.claims.append(Claimed(row[0], after, orjson.loads(row[-1]).get("args", {})))
+            queued = orjson.loads(row[-1])
+            turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))
         unit.append(events)
         unit.run_many(
             SQL["claim_row"],
@@ -165,7 +168,7 @@ def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
         state.status != RUNNING or state.attempt != finished.command.attempt or state.worker != finished.command.worker
     )
     if finished.children and not is_late and isinstance(finished.command, c.Succeed):
-        acts.enqueue(unit, finished.children, act)
+        acts.enqueue(unit, finished.children, act, keep_duplicates=True)
     put_row(unit, position, after)
     return int(is_late and bool(events))
 

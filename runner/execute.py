@@ -13,7 +13,7 @@ from ledger.current import Current, reset_current, set_current
 from ledger.errors import InvalidInput
 from ledger.events import ErrorDetail
 from ledger.functions import TaskFunction
-from ledger.retry import Retry
+from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
 from ledger.values import encode_json
 from runner.cycle import Claimed, Finished
@@ -62,7 +62,7 @@ def execute(
         result = _call(function, claimed, run_async)
         encode_json(result, f"the result of {state.name}")
     except BaseException as error:
-        return Finished(claimed, _raised(error, function, claimed, started_at, clock.now()))
+        return Finished(claimed, _raised(error, claimed, started_at, clock.now()))
     finally:
         reset_current(token)
     succeeded = c.Succeed(
@@ -82,20 +82,16 @@ def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsyn
     return function.function(*args, **kwargs)
 
 
-def _raised(
-    error: BaseException, function: TaskFunction[Any, Any], claimed: Claimed, started_at: Any, finished_at: Any
-) -> c.Fail | c.Delay:
+def _raised(error: BaseException, claimed: Claimed, started_at: Any, finished_at: Any) -> c.Fail | c.Delay:
     state = claimed.state
     times = {"started_at": started_at, "finished_at": finished_at}
     if isinstance(error, Delay):
         return c.Delay(attempt=state.attempt, worker=state.worker or "", seconds=error.seconds, **times)
-    retry = function.options.retry
-    never_on = retry.never_on if isinstance(retry, Retry) else ()
     return c.Fail(
         attempt=state.attempt,
         worker=state.worker or "",
         error=describe(error),
-        forever=isinstance(error, (Fail, *never_on)),
+        forever=isinstance(error, Fail) or is_never_retried(claimed.retry, error),
         **times,
     )
 
@@ -103,11 +99,7 @@ def _raised(
 def describe(error: BaseException) -> ErrorDetail:
     """Return what is kept of *error*: text that any database can hold, cut to a bounded length."""
     kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ in ("builtins", "ledger.signals")
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "ledger.signals") else class_name(kind)
     try:
         message = str(error)
     except Exception as broken:

@@ -52,10 +52,16 @@ class Child:
     board: Board
     started: float
     limit: str | None = None
+    """Why the supervisor ended it."""
+    is_overdue: bool = False
+    """Ended because of one attempt past its hard timeout: no fault of the others."""
 
 
 def run(ledger: Ledger, options: RunOptions) -> int:
-    """Run workers until they are done or a signal stops them; return the exit code: 1 if an attempt raised."""
+    """Run workers until they are done or a signal stops them; return the exit code: 1 if an attempt raised.
+
+    A worker that cannot go on (a damaged event) is not replaced; the exit code is then its error's.
+    """
     return Supervisor(ledger, options).run()
 
 
@@ -69,8 +75,11 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._signals = 0
         self._raised = 0
+        self._exit_code = 0
         self._to_record: list[tuple[Child, str]] = []
         self._left: dict[int, int | None] = {}
+        seconds = options.max_seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def run(self) -> int:
         """See `run`."""
@@ -86,7 +95,7 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return 1 if self._raised else 0
+        return self._exit_code or (1 if self._raised else 0)
 
     def _share(self, number: int) -> int | None:
         most = self._options.max_tasks
@@ -111,7 +120,7 @@ class Supervisor:
             once=options.once,
             drain=options.drain,
             max_tasks=self._left[number],
-            max_seconds=options.max_seconds,
+            max_seconds=None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0),
             log_format=options.log_format,
             beat_seconds=options.beat_seconds,
             lease_seconds=options.lease_seconds,
@@ -140,11 +149,10 @@ class Supervisor:
     def _check(self, child: Child) -> None:
         """End a worker that is silent for a lease or hosts an attempt past its hard timeout."""
         now = time.monotonic()
-        beat, _, _ = child.board.head()
         overdue = [shown for shown in child.board.shown() if shown.is_begun and 0 < shown.deadline < now]
         if overdue and child.limit is None:
-            child.limit = "an attempt went on past its hard timeout"
-        elif now - beat > self._options.lease_seconds and child.limit is None:
+            child.limit, child.is_overdue = "an attempt went on past its hard timeout", True
+        elif now - child.board.head().beat > self._options.lease_seconds and child.limit is None:
             child.limit = f"silent for {self._options.lease_seconds:.0f} s"
         else:
             return
@@ -153,16 +161,22 @@ class Supervisor:
 
     def _ended(self, child: Child, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        _, raised, _ = child.board.head()
-        self._raised += max(raised, child.board.raised)
+        head = child.board.head()
+        self._raised += head.raised
         if code == 0:
             return
+        left = self._left[child.number]
+        if left is not None:
+            given_back = sum(not shown.is_begun for shown in child.board.shown())
+            self._left[child.number] = left - head.taken + given_back
         how = f"ended by signal {-code}" if code < 0 else f"exited with {code}"
         cause = f"the worker's process {how}" + (f" ({child.limit})" if child.limit else "")
         self._log.warning("worker_died", worker=child.worker, pid=child.pid, cause=cause)
         self._to_record.append((child, cause))
         self._record()
-        if self._signals == 0 and not self._options.once:
+        if head.exit_code:
+            self._exit_code = head.exit_code
+        elif self._signals == 0 and not self._options.once:
             if time.monotonic() - child.started < RESTART_PAUSE_SECONDS:
                 time.sleep(RESTART_PAUSE_SECONDS)
             self._start(child.number)
@@ -196,7 +210,7 @@ class Supervisor:
             one = shown.get((state.task_id, state.attempt))
             if one is not None and one.is_begun and 0 < one.deadline < now:
                 return timed_out(state, state.timeout)
-            if one is None or not one.is_begun or is_interrupted or child.limit is not None:
+            if one is None or not one.is_begun or is_interrupted or child.is_overdue:
                 return c.Interrupt(attempt=state.attempt, worker=child.worker, cause=cause)
             return c.Lose(attempt=state.attempt, worker=child.worker, cause=cause)
 
@@ -212,6 +226,7 @@ def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
     except LedgerError as error:
         Log(options.log_format, worker=options.worker).warning("view_stopped", error=str(error))
         code = error.exit_code
+        board.give_up(code)
     except BaseException:
         traceback.print_exc()
     finally:

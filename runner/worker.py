@@ -63,7 +63,6 @@ class Worker:
         self._leases = LeaseWatch(ledger, beat_seconds=options.beat_seconds, lease_seconds=options.lease_seconds)
         self._held: dict[tuple[str, int], Held] = {}
         self._finished: list[tuple[Held, Finished]] = []
-        self._claimed = 0
         self._is_stopping = False
         self._has_claimed = False
         self._next_beat = 0.0
@@ -101,6 +100,10 @@ class Worker:
     @property
     def _actor(self) -> str:
         return "worker:" + self._options.worker
+
+    @property
+    def _taken(self) -> int:
+        return self._board.head().taken
 
     def _stop(self, *_: object) -> None:
         self._is_stopping = True
@@ -151,7 +154,7 @@ class Worker:
         now = time.monotonic()
         for claimed in turn.claims:
             self._hold(claimed, now)
-        self._claimed += len(turn.claims)
+        self._board.count(taken=len(turn.claims))
         self._pool.enough = max(1, len(self._held) // 2)
         return turn
 
@@ -177,10 +180,10 @@ class Worker:
         state = held.claimed.state
         self._held.pop((state.task_id, state.attempt), None)
         self._board.release(held.slot)
-        if held.is_begun:
-            self._board.ended += 1
+        if isinstance(finished.command, c.Interrupt):
+            self._board.count(taken=-1)
         if isinstance(finished.command, c.Fail):
-            self._board.raised += 1
+            self._board.count(raised=1)
             error = finished.command.error
             self._log.info("attempt_failed", task=state.task_id, name=state.name, attempt=state.attempt,
                            error=error["type"], message=error["message"][:200])  # fmt: skip
@@ -196,7 +199,7 @@ class Worker:
         wanted = options.threads if each <= 0 else int(options.threads * BEGIN_WITHIN_SECONDS / each)
         room = min(max(wanted, options.threads), MOST_HELD, self._board.room) - self._held_running()
         if options.max_tasks is not None:
-            room = min(room, options.max_tasks - self._claimed)
+            room = min(room, options.max_tasks - self._taken)
         return max(room, 0)
 
     def _beat(self) -> None:
@@ -234,7 +237,7 @@ class Worker:
             return False
         if self._is_stopping or options.once:
             return True
-        if options.max_tasks is not None and self._claimed >= options.max_tasks:
+        if options.max_tasks is not None and self._taken >= options.max_tasks:
             return True
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
             return True

@@ -147,6 +147,21 @@ def test_one_bad_call_of_many_stores_nothing() -> None:
     assert count_events(ledger) == 0
 
 
+def test_what_is_no_call_is_not_queued() -> None:
+    """`enqueue` and `enqueue_many` take calls; a function or its result is an InvalidOption that says so."""
+    ledger, _ = new_ledger()
+
+    @ledger.task
+    def job() -> None: ...
+
+    wrong: Any = job
+    with pytest.raises(InvalidOption, match="call"):
+        ledger.enqueue(wrong)
+    with pytest.raises(InvalidOption, match="call"):
+        ledger.enqueue_many([job.call(), wrong])
+    assert count_events(ledger) == 0
+
+
 # Acts on tasks
 
 

@@ -135,7 +135,6 @@ def test_a_value_that_is_not_json_leaves_no_row(value: Any, wrap: Callable[[Any]
     assert count_events(ledger) == 0
 
 
-@pytest.mark.xfail(reason="ledger/functions.py, bind: any tuple becomes a list where the call is not all by keyword")
 @pytest.mark.parametrize("by_keyword", [False, True])
 def test_a_tuple_is_refused_however_it_is_passed(by_keyword: bool) -> None:
     """A tuple is no JSON value: it would reach the function as a list, so it is refused, by position or by keyword."""

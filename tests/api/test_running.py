@@ -202,7 +202,6 @@ def test_fail_and_never_on_end_the_task_at_once() -> None:
     assert (ended.state, never.state, again.state) == ("failed", "failed", "waiting")
 
 
-@pytest.mark.xfail(reason="runner/execute.py, _raised: reads never_on of the declaration only; the call's is ignored")
 def test_never_on_of_the_call_decides() -> None:
     """A call's own `never_on` holds for that call."""
     ledger, _ = new_ledger()
@@ -242,6 +241,27 @@ def test_children_with_outcome_are_queued_only_with_success() -> None:
     assert queued(children[1]).command == task.events[-1].command
     with pytest.raises(NotFound):
         _ = children[0].state
+
+
+def test_a_child_whose_key_is_held_is_kept_as_cancelled() -> None:
+    """The id that a parent was given for its child always exists: a duplicate is queued and cancelled, saying why."""
+    ledger, _ = new_ledger()
+    children: list[api.Task[Any]] = []
+
+    @ledger.task
+    def child() -> None: ...
+
+    @ledger.task
+    def parent() -> None:
+        children.append(child.using(with_outcome=True, unique="one").enqueue())
+
+    holder = child.using(unique="one", run_after=timedelta(hours=1)).enqueue()
+    parent.enqueue()
+    run_queue(ledger)
+    assert children[0].state == "cancelled"
+    assert holder.id in str(children[0].events[-1].reason)
+    assert holder.state == "waiting"
+    assert child.using(unique="one").enqueue().id == holder.id
 
 
 def test_a_plain_child_is_queued_at_once_with_its_parent_named() -> None:

@@ -1,0 +1,100 @@
+"""The supervisor: the bounds of a run hold over the deaths of its workers, and hopeless workers are not replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import Ledger, Retry
+
+JOBS = """
+import os, signal
+from ledger import Ledger
+ledger = Ledger("sqlite:///work.db")
+
+@ledger.task
+def note(number: int) -> None:
+    with open("ran.txt", "a") as file:
+        file.write(f"{number}\\n")
+
+@ledger.task
+def die() -> None:
+    with open("ran.txt", "a") as file:
+        file.write("died\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    return tmp_path
+
+
+def new_ledger(here: Path) -> Ledger:
+    ledger = Ledger(f"sqlite:///{here}/work.db")
+    ledger.task(name="note")(note)
+    ledger.task(name="die", retry=Retry(first=0), max_attempts=None)(die)
+    return ledger
+
+
+def note(number: int) -> None: ...
+
+
+def die() -> None: ...
+
+
+def run(here: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from runner.cli import main; main()", "--app", "jobs:ledger", "run", *options]
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+
+
+def ran(here: Path) -> list[str]:
+    return (here / "ran.txt").read_text().split()
+
+
+def test_max_tasks_holds_over_the_death_of_a_worker(here: Path) -> None:
+    """As many attempts are used as --max-tasks says, although workers die and are replaced."""
+    ledger: Any = new_ledger(here)
+    ledger.functions["die"].using(priority=1).enqueue()
+    ledger.enqueue_many([ledger.functions["note"].call(n) for n in range(20)])
+    run(here, "--workers", "1", "--max-tasks", "6")
+    ledger.close()
+    with sqlite3.connect(here / "work.db") as database:
+        topics = [row[0] for row in database.execute("SELECT topic FROM stored_events")]
+    database.close()
+    assert topics.count("TaskSucceeded.v1") + topics.count("AttemptLost.v1") == 6
+    assert "died" in ran(here)
+
+
+def test_max_seconds_is_one_span_for_all_replacements(here: Path) -> None:
+    """A worker that dies again and again does not make the run longer than --max-seconds."""
+    ledger: Any = new_ledger(here)
+    ledger.functions["die"].enqueue()
+    started = time.monotonic()
+    run(here, "--workers", "1", "--max-seconds", "3")
+    took = time.monotonic() - started
+    assert len(ran(here)) > 2
+    assert took < 30, "a span that begins anew with each replacement never ends"
+
+
+def test_a_worker_that_cannot_go_on_is_not_replaced(here: Path) -> None:
+    """A stored event that cannot be read ends the run with the position of the event, not with endless restarts."""
+    ledger: Any = new_ledger(here)
+    ledger.functions["note"].enqueue(1)
+    ledger.close()
+    with sqlite3.connect(here / "work.db") as database:
+        database.execute(
+            "INSERT INTO stored_events (rowid, originator_id, originator_version, topic, state)"
+            " VALUES (2, 'task:x', 1, 'TaskQueued.v99', CAST('{}' AS BLOB))"
+        )
+    database.close()
+    done = run(here, "--workers", "2")
+    assert done.returncode == 1
+    assert "position 2" in done.stdout + done.stderr
