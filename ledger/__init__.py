@@ -23,7 +23,7 @@ from ledger.functions import Call
 from ledger.handle import Task
 from ledger.record import AttemptRecord, TaskRecord
 from ledger.retry import Retry
-from ledger.signals import Delay, Fail, TimeLimit
+from ledger.signals import Delay, Fail, OutputLimit, TimeLimit
 
 __all__ = [
     "Act",
@@ -43,6 +43,7 @@ __all__ = [
     "NotFound",
     "NotInTask",
     "NotRegistered",
+    "OutputLimit",
     "ResultTimeout",
     "Retry",
     "StorageFull",

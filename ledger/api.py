@@ -26,6 +26,8 @@ from ledger.values import check_name, check_reason, shown
 P = ParamSpec("P")
 R = TypeVar("R")
 
+DEFAULT_URL = "sqlite:///workledger.db"
+
 
 class Ledger:
     """A log of tasks in one database, and the functions that may run for it. Making one does no I/O.
@@ -34,7 +36,7 @@ class Ledger:
     events; *clock* is for tests.
     """
 
-    def __init__(self, url: str = "sqlite:///workledger.db", *, clock: Clock | None = None, name: str = "") -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, clock: Clock | None = None, name: str = "") -> None:
         self.clock: Clock = clock or SystemClock()
         self.store = SqliteStore(url, self.clock)
         self.name = name
@@ -42,8 +44,14 @@ class Ledger:
 
     @classmethod
     def from_env(cls) -> Ledger:
-        """Return the ledger that ``WORKLEDGER_URL`` names, by default ``sqlite:///workledger.db``."""
-        return cls(os.environ.get("WORKLEDGER_URL") or "sqlite:///workledger.db")
+        """Return the ledger of ``WORKLEDGER_URL``, else of ``url`` in ``workledger.toml``, else the default one.
+
+        Raises:
+            InvalidOption: A setting there is outside what is allowed.
+        """
+        from ledger.settings import load  # its libraries take longer to import than all of the ledger
+
+        return cls(load().url or DEFAULT_URL)
 
     @property
     def url(self) -> str:

@@ -31,6 +31,8 @@ class Current:
         self.run_as = run_as
         self.worker = worker
         self._is_cancelled = is_cancelled
+        self.printed = 0
+        """Characters written to standard output and error by this attempt so far."""
         self.children: list[NewTask] = []
         """Tasks enqueued `with_outcome=True`: appended with this attempt's success, and only then."""
 

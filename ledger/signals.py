@@ -35,3 +35,7 @@ class TimeLimit(Exception):
 
     def __init__(self, message: str = "the task ran longer than its timeout") -> None:
         super().__init__(message)
+
+
+class OutputLimit(Exception):
+    """Raised inside a task that has printed more than any attempt may; each further print raises it again."""

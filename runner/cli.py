@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.errors import InvalidOption, LedgerError
+from ledger.settings import Settings, load
 from runner import cli_tasks, cli_views
 from runner.cli_tasks import Session
 from runner.render import clean
@@ -57,11 +59,14 @@ def options(
     context: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(envvar="WORKLEDGER_URL", help="The ledger, sqlite:///workledger.db where nothing says else."),
+        typer.Option(help="The ledger, sqlite:///workledger.db where nothing says else [env: WORKLEDGER_URL]."),
     ] = None,
     app_: Annotated[
         str | None,
-        typer.Option("--app", envvar="WORKLEDGER_APP", metavar="MODULE:LEDGER", help="Where the tasks are declared."),
+        typer.Option("--app", metavar="MODULE:LEDGER", help="Where the tasks are declared [env: WORKLEDGER_APP]."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Settings, workledger.toml in this directory if it is there.")
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Who asks, beside the operating system's user.")] = None,
 ) -> None:
@@ -69,46 +74,45 @@ def options(
 
     Example: workledger --app tasks:ledger run --workers 2
     """
-    context.obj = Session(url=url or None, app=app_ or None, actor_name=actor)
+    flags = {"url": url or None, "app": app_ or None}
+    context.obj = Session(load(flags, config), actor_name=actor, config=config)
 
 
 @app.command("run")
 def run(
     context: typer.Context,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of each worker.")] = 4,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; 1 by default.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker; 4 by default.")] = None,
     queue: Annotated[list[str] | None, typer.Option(help="Only this queue; may be given several times.")] = None,
     once: Annotated[bool, typer.Option("--once", help="End after one claim's worth.")] = False,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
     max_tasks: Annotated[int | None, typer.Option(min=1, help="End after so many tasks.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
-    name: Annotated[str, typer.Option(help="Name of the workers in events.")] = "worker",
-    log_format: Annotated[LogFormat, typer.Option(help="Form of the workers' own logs.")] = LogFormat.console,
+    name: Annotated[str | None, typer.Option(help="Name of the workers in events.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Form of the workers' own logs.")] = None,
 ) -> None:
     """Work the queue until a signal stops it; exit 1 if an attempt of its own raised.
 
     Example: workledger --app tasks:ledger run --workers 2 --drain
     """
     from runner import supervisor  # the other commands need none of it
+    from runner.options import RunOptions
 
     if once and drain:
         raise InvalidOption("--once and --drain exclude each other")
     session: Session = context.obj
-    ledger = session.app_ledger()
-    run_options = supervisor.RunOptions(
+    given = {"workers": workers, "threads": threads, "queues": queue or None, "name": name, "log_format": log_format}
+    settings = session.with_flags(**given)
+    shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
+    run_options = RunOptions(
         app=session.app or "",
-        url=ledger.url,
-        workers=workers,
-        threads=threads,
-        queues=tuple(queue or ()),
         once=once,
         drain=drain,
         max_tasks=max_tasks,
         max_seconds=max_seconds,
-        name=name,
-        log_format=log_format.value,
+        **settings.model_dump(include=shared),
     )
-    raise typer.Exit(supervisor.run(ledger, run_options))
+    raise typer.Exit(supervisor.run(session.app_ledger(), run_options))
 
 
 @app.command("demo")

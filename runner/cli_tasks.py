@@ -13,13 +13,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ledger.api import Ledger, operating_system_user
+from ledger.api import DEFAULT_URL, Ledger, operating_system_user
 from ledger.clock import SystemClock, from_us
 from ledger.errors import InvalidOption, InvalidValue
 from ledger.events import Event
 from ledger.functions import Call
 from ledger.ids import task_stream
 from ledger.options import Options
+from ledger.settings import Settings, load
 from ledger.sqlite import SqliteStore
 from ledger.store import Recorded
 from ledger.task import STATES
@@ -27,7 +28,6 @@ from projections.reports import Reports
 from projections.tasks import stamp
 from runner.render import Output, print_line, print_list, print_object, to_json
 
-DEFAULT_URL = "sqlite:///workledger.db"
 _ENVELOPE = ("originator_id", "originator_version", "command", "at", "actor", "reason")
 _LIST_COLUMNS = ("id", "name", "queue", "state", "attempt", "due_at", "run_as", "error")
 _EVENT_COLUMNS = ("position", "version", "type", "at", "actor", "reason", "data")
@@ -41,11 +41,25 @@ Form = Annotated[Output, typer.Option("-o", "--output", help="How to print it.")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The global options of one call of the command."""
+    """The global options of one call of the command, over the settings of the installation."""
 
-    url: str | None = None
-    app: str | None = None
+    settings: Settings
     actor_name: str | None = None
+    config: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The ledger that flag, environment or file name; None: the app's own."""
+        return self.settings.url
+
+    @property
+    def app(self) -> str | None:
+        """Where the tasks are declared."""
+        return self.settings.app
+
+    def with_flags(self, **flags: Any) -> Settings:
+        """Return the settings with these *flags* over them, those that are None left out."""
+        return load({"url": self.url, "app": self.app, **flags}, self.config)
 
     @property
     def actor(self) -> str | None:

@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 
 from ledger import Ledger, Retry
-from runner.supervisor import RunOptions, run
+from runner.options import RunOptions
+from runner.supervisor import run
 
 RETRY = Retry(first=0.5, factor=2, cap=2)
 MAX_ATTEMPTS = 3

@@ -16,30 +16,12 @@ from ledger.ids import mint
 from ledger.task import TaskState
 from runner.board import Board
 from runner.logs import Log
-from runner.losses import BEAT_SECONDS, LEASE_SECONDS, Verdict, end_worker, timed_out
-from runner.worker import Worker, WorkerOptions
+from runner.losses import Verdict, end_worker, timed_out
+from runner.options import RunOptions, WorkerOptions
+from runner.worker import Worker
 
 TICK_SECONDS = 0.05
 RESTART_PAUSE_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """The options of `workledger run`; times in seconds, `max_tasks` over all workers."""
-
-    app: str = ""
-    url: str = ""
-    workers: int = 1
-    threads: int = 4
-    queues: tuple[str, ...] = ()
-    once: bool = False
-    drain: bool = False
-    max_tasks: int | None = None
-    max_seconds: float | None = None
-    name: str = "worker"
-    log_format: str = "console"
-    beat_seconds: float = BEAT_SECONDS
-    lease_seconds: float = LEASE_SECONDS
 
 
 @dataclass(slots=True)
@@ -112,18 +94,11 @@ class Supervisor:
         options = self._options
         worker_id = mint(self._ledger.clock.now())
         worker = WorkerOptions(
+            run=options,
             worker=worker_id,
             name=f"{options.name}-{number + 1}",
-            app=options.app,
-            threads=options.threads,
-            queues=options.queues,
-            once=options.once,
-            drain=options.drain,
             max_tasks=self._left[number],
             max_seconds=None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0),
-            log_format=options.log_format,
-            beat_seconds=options.beat_seconds,
-            lease_seconds=options.lease_seconds,
         )
         board = Board()
         board.beat(time.monotonic())
@@ -224,7 +199,7 @@ def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
         Worker(ledger, options, board).run()
         code = 0
     except LedgerError as error:
-        Log(options.log_format, worker=options.worker).warning("view_stopped", error=str(error))
+        Log(options.run.log_format, worker=options.worker).warning("view_stopped", error=str(error))
         code = error.exit_code
         board.give_up(code)
     except BaseException:

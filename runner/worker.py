@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
 
 import orjson
 
@@ -21,7 +20,9 @@ from projections.queue import SQL, is_prepared, prepare
 from runner.board import Board
 from runner.cycle import Claimed, Cycle, Finished, Turn
 from runner.logs import Log
-from runner.losses import BEAT_SECONDS, LeaseWatch, boot_id, end_worker, host_name, lost, process_start
+from runner.losses import LeaseWatch, boot_id, end_worker, host_name, lost, process_start
+from runner.options import WorkerOptions
+from runner.output import limit_output
 from runner.threads import Held, Pool
 from runner.wake import Wake
 
@@ -33,24 +34,6 @@ WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """How one worker process works; times in seconds."""
-
-    worker: str
-    name: str
-    app: str
-    threads: int
-    queues: tuple[str, ...]
-    once: bool
-    drain: bool
-    max_tasks: int | None
-    max_seconds: float | None
-    log_format: str
-    beat_seconds: float = BEAT_SECONDS
-    lease_seconds: float = 30.0
-
-
 class Worker:
     """One incarnation of a worker process."""
 
@@ -58,9 +41,11 @@ class Worker:
         self._ledger = ledger
         self._options = options
         self._board = board
-        self._log = Log(options.log_format, worker=options.worker)
-        self._cycle = Cycle(ledger, options.worker, options.queues)
-        self._leases = LeaseWatch(ledger, beat_seconds=options.beat_seconds, lease_seconds=options.lease_seconds)
+        self._log = Log(options.run.log_format, worker=options.worker)
+        self._cycle = Cycle(ledger, options.worker, options.run.queues)
+        self._leases = LeaseWatch(
+            ledger, beat_seconds=options.run.beat_seconds, lease_seconds=options.run.lease_seconds
+        )
         self._held: dict[tuple[str, int], Held] = {}
         self._finished: list[tuple[Held, Finished]] = []
         self._is_stopping = False
@@ -74,11 +59,12 @@ class Worker:
         """Work until told to stop or nothing is left to do; every outcome is recorded when this returns."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        limit_output(self._options.run.output_limit)
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
-        self._pool = Pool(self._ledger, self._board, self._options.threads, self._wake.nudge)
+        self._pool = Pool(self._ledger, self._board, self._options.run.threads, self._wake.nudge)
         threading.Thread(target=self._watch, daemon=True).start()
-        self._log.info("worker_started", pid=os.getpid(), threads=self._options.threads)
+        self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
         pause = 0.1
         while True:
             try:
@@ -124,9 +110,9 @@ class Worker:
                 name=options.name,
                 host=host_name(),
                 pid=os.getpid(),
-                app=options.app,
-                threads=options.threads,
-                queues=list(options.queues),
+                app=options.run.app,
+                threads=options.run.threads,
+                queues=list(options.run.queues),
             )
             unit.append([started])
             self._put_heartbeat(unit)
@@ -134,9 +120,9 @@ class Worker:
     def _put_heartbeat(self, unit: Unit) -> None:
         options = self._options
         now_us = to_us(unit.now)
-        queues = orjson.dumps(options.queues).decode()
+        queues = orjson.dumps(options.run.queues).decode()
         identity = (options.worker, options.name, host_name(), boot_id(), os.getpid(), process_start(os.getpid()) or 0)
-        unit.run(SQL["put_worker"], (*identity, now_us, now_us, 0, options.threads, queues))
+        unit.run(SQL["put_worker"], (*identity, now_us, now_us, 0, options.run.threads, queues))
 
     def _turn(self) -> Turn:
         """Run one cycle and hand out what it claimed."""
@@ -191,13 +177,13 @@ class Worker:
     def _room(self) -> int:
         """Return how many tasks may be claimed now: what the threads will begin within about 100 ms."""
         options = self._options
-        if self._is_stopping or (options.once and self._has_claimed):
+        if self._is_stopping or (options.run.once and self._has_claimed):
             return 0
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
             return 0
         each = self._pool.seconds_per_task
-        wanted = options.threads if each <= 0 else int(options.threads * BEGIN_WITHIN_SECONDS / each)
-        room = min(max(wanted, options.threads), MOST_HELD, self._board.room) - self._held_running()
+        wanted = options.run.threads if each <= 0 else int(options.run.threads * BEGIN_WITHIN_SECONDS / each)
+        room = min(max(wanted, options.run.threads), MOST_HELD, self._board.room) - self._held_running()
         if options.max_tasks is not None:
             room = min(room, options.max_tasks - self._taken)
         return max(room, 0)
@@ -210,7 +196,7 @@ class Worker:
             self._look_at_own(now)
         if now < self._next_beat:
             return
-        self._next_beat = now + self._options.beat_seconds
+        self._next_beat = now + self._options.run.beat_seconds
         with self._ledger.store.write() as unit:
             if not unit.run(SQL["beat"], (to_us(unit.now), self._options.worker)):
                 self._put_heartbeat(unit)
@@ -235,13 +221,13 @@ class Worker:
         if self._held:
             self._has_claimed = self._has_claimed or bool(turn.claims)
             return False
-        if self._is_stopping or options.once:
+        if self._is_stopping or options.run.once:
             return True
         if options.max_tasks is not None and self._taken >= options.max_tasks:
             return True
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
             return True
-        return options.drain and not turn.claims and not turn.running
+        return options.run.drain and not turn.claims and not turn.running
 
     def _rest(self, turn: Turn) -> None:
         """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""
@@ -255,7 +241,7 @@ class Worker:
         if turn.next_due_us is not None:
             due = (turn.next_due_us - to_us(self._ledger.clock.now())) / 1e6
             seconds = min(seconds, due)
-        if self._options.drain:
+        if self._options.run.drain:
             seconds = min(seconds, 0.2)
         if self._options.max_seconds is not None:
             seconds = min(seconds, self._started + self._options.max_seconds - now)

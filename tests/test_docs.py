@@ -19,6 +19,7 @@ from typer.main import get_command
 from ledger import errors
 from ledger.events import EVENT_CLASSES
 from ledger.options import Options
+from ledger.settings import Settings
 from ledger.task import STATES, TaskState
 from projections.queue import SQL as QUEUE_SQL
 from projections.tasks import TaskRow
@@ -168,6 +169,12 @@ def test_the_options_of_run_are_all_listed() -> None:
     shown = {name for name in first_cells(section("runner/README.md", "Run")) if name.startswith("--")}
     command = parse("workledger --app tasks:ledger run")
     assert shown == {option for parameter in command.params for option in parameter.opts} - {"--help"}
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    """The table of settings has every setting with its default as JSON, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section("runner/README.md", "Settings"), re.MULTILINE)
+    assert {name: json.loads(default) for name, default in rows} == Settings().model_dump(mode="json")
 
 
 # Lists

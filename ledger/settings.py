@@ -1,0 +1,124 @@
+"""Gather the settings of an installation: defaults < file < environment < flags, typed and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from ledger.errors import InvalidOption
+from ledger.values import shown
+
+PREFIX = "WORKLEDGER_"
+DEFAULT_FILE = "workledger.toml"
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What an installation may set. Each has a variable ``WORKLEDGER_<NAME>`` and a key in the file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    url: str | None = None
+    """The ledger; None: the app's own, without an app ``sqlite:///workledger.db``."""
+    app: str | None = None
+    """``module:ledger``, where the tasks are declared."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Worker processes of `run`."""
+    threads: int = Field(default=4, ge=1, le=256)
+    """Threads of each worker."""
+    queues: Annotated[tuple[str, ...], NoDecode] = ()
+    """Only these queues; empty: all. In the environment separated by commas."""
+    name: str = "worker"
+    """Name of the workers in events and logs."""
+    log_format: Literal["console", "json"] = "console"
+    """Form of the workers' own logs."""
+    beat_seconds: float = Field(default=5.0, ge=0.05, le=3_600)
+    """Between two heartbeats of a worker."""
+    lease_seconds: float = Field(default=30.0, ge=0.2, le=86_400)
+    """A worker that shows no heartbeat for so long has lost its attempts; at least four heartbeats."""
+    output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
+    """Characters that one attempt may print before `OutputLimit` is raised in it."""
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("lease_seconds")
+    @classmethod
+    def _outlasts_beats(cls, value: float, info: Any) -> float:
+        if value < 4 * info.data.get("beat_seconds", 0):
+            raise ValueError("a lease lasts at least four heartbeats (beat_seconds)")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave out what `load` does not name: no ``.env`` and no secrets directory is ever read."""
+        return (init_settings,)
+
+
+def load(flags: dict[str, Any] | None = None, file: str | Path | None = None) -> Settings:
+    """Return the settings: *flags* that are not None, over the environment, over *file*, over the defaults.
+
+    Without *file* it is ``workledger.toml`` in the working directory, if there is one.
+
+    Raises:
+        InvalidOption: A value is outside what is allowed, the file is not there, no TOML or has an unknown key.
+    """
+    path = _existing(file)
+    try:
+        sources = {
+            "flags": InitSettingsSource(Settings, {k: v for k, v in (flags or {}).items() if v is not None})(),
+            "environment": EnvSettingsSource(Settings, env_prefix=PREFIX, env_ignore_empty=True)(),
+            str(path): TomlConfigSettingsSource(Settings, toml_file=path)() if path else {},
+        }
+    except (SettingsError, ValueError, OSError) as error:
+        raise InvalidOption(f"{path}: {error}") from error
+    merged: dict[str, Any] = {}
+    for source in reversed(sources.values()):
+        merged.update(source)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise InvalidOption(_sentence(error, sources)) from None
+
+
+def _existing(file: str | Path | None) -> Path | None:
+    if file is None:
+        return path if (path := Path(DEFAULT_FILE)).is_file() else None
+    if not Path(file).is_file():
+        raise InvalidOption(f"there is no settings file {shown(str(file))}")
+    return Path(file)
+
+
+def _sentence(error: ValidationError, sources: dict[str, dict[str, Any]]) -> str:
+    """Say of each wrong setting where it came from, what it is and what is allowed."""
+    said = []
+    for problem in error.errors():
+        name = str(problem["loc"][0])
+        origin = next((where for where, values in sources.items() if name in values), "defaults")
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(sorted(Settings.model_fields))
+            said.append(f"{name} ({origin}) is no setting; there are: {known}")
+        else:
+            said.append(f"{name} ({origin}) is {shown(problem['input'])}: {problem['msg']}")
+    return "; ".join(said)

@@ -1,0 +1,38 @@
+"""Say how a run works: what the command line gives the supervisor, and the supervisor each of its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.losses import BEAT_SECONDS, LEASE_SECONDS
+from runner.output import MOST_OUTPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of `workledger run`; times in seconds, `max_tasks` over all workers."""
+
+    app: str = ""
+    workers: int = 1
+    threads: int = 4
+    queues: tuple[str, ...] = ()
+    once: bool = False
+    drain: bool = False
+    max_tasks: int | None = None
+    max_seconds: float | None = None
+    name: str = "worker"
+    log_format: str = "console"
+    beat_seconds: float = BEAT_SECONDS
+    lease_seconds: float = LEASE_SECONDS
+    output_limit: int = MOST_OUTPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How one worker process works: the options of its run, and its own share of their bounds."""
+
+    run: RunOptions
+    worker: str
+    name: str
+    max_tasks: int | None
+    max_seconds: float | None
