@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ledger.store import RawEvent, Recorded
 
 SQL = statements("ledger", "sql/sqlite/events.sql")
 SCHEMA_VERSION = 1
+_ROWS_PER_STEP = (256, 64, 16, 4, 1)
 _CREATE = ("create_events", "refuse_update", "refuse_delete", "refuse_replace", "create_readable")
 
 
@@ -74,7 +77,7 @@ class SqliteUnit:
         encode = self._mapper.encode
         rows = [(position, *encode(event)) for position, event in enumerate(events, head + 1)]
         try:
-            self._connection.executemany(SQL["insert_event"], rows)
+            self.insert_many(SQL["insert_event"], rows)
         except sqlite3.IntegrityError as error:
             return self._read_back(rows, error)
         self._head = head + len(rows)
@@ -131,9 +134,24 @@ class SqliteUnit:
         """Execute one statement and return the count of rows touched."""
         return self._connection.execute(sql, parameters).rowcount
 
-    def run_many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Execute one statement for each row of *parameters*."""
-        return self._connection.executemany(sql, parameters).rowcount
+    def insert_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute an INSERT of one row for each of *rows*, many rows a step.
+
+        Between two steps the driver lets other threads of this process run, which may take long and holds up all
+        writers of the database: a thousand rows take a dozen steps instead of a thousand.
+        """
+        done = 0
+        while done < len(rows):
+            size = next(size for size in _ROWS_PER_STEP if size <= len(rows) - done)
+            chunk = rows[done : done + size]
+            self._connection.execute(_of_many_rows(sql, size), tuple(chain.from_iterable(chunk)))
+            done += size
+
+
+@cache
+def _of_many_rows(insert: str, size: int) -> str:
+    head, values = insert.rstrip().rstrip(";").split("VALUES")
+    return f"{head}VALUES{','.join([values] * size)}"
 
 
 class SqliteStore:

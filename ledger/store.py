@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -66,8 +66,8 @@ class Unit(Snapshot, Protocol):
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement on tables beside the log and return the count of rows touched."""
 
-    def run_many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Execute one statement for each row of *parameters* and return the count of rows touched."""
+    def insert_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute an ``INSERT … VALUES (…)`` of one row for each of *rows*, many rows a step."""
 
 
 class Store(Protocol):

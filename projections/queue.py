@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from ledger.api import Ledger
 from ledger.events import Event, TaskQueued
 from ledger.ids import TASK_PREFIX
@@ -112,14 +114,12 @@ class Fold:
     def write(self) -> None:
         """Write the net effect."""
         unit: Any = self._unit
-        gone = [
-            (self._stored[task_id],) for task_id, row in self.rows.items() if row is None and task_id in self._stored
-        ]
+        gone = [self._stored[task_id] for task_id, row in self.rows.items() if row is None and task_id in self._stored]
         if gone:
-            unit.run_many(SQL["delete_row"], gone)
+            unit.run(SQL["delete_rows"], (orjson.dumps(gone).decode(),))
         rows = [row for row in self.rows.values() if row is not None]
         if rows:
-            unit.run_many(SQL["put_row"], rows)
+            unit.insert_many(SQL["put_row"], rows)
 
 
 def catch_up_all(ledger: Ledger) -> int:
@@ -138,7 +138,7 @@ def rebuild(ledger: Ledger) -> int:
         rows = fold_log(unit)
         unit.run(SQL["drop_queue"])
         prepare(unit)
-        unit.run_many(SQL["put_row"], rows.values())
+        unit.insert_many(SQL["put_row"], list(rows.values()))
         unit.move_checkpoint(VIEW, unit.head())
         return unit.head()
 

@@ -64,7 +64,7 @@ class Board:
     def claim(self, task_id: str, attempt: int) -> int:
         """Show an attempt as claimed and return its slot."""
         slot = self._free.pop()
-        _SLOT.pack_into(self._memory, _offset(slot), uuid.UUID(task_id).bytes, attempt, CLAIMED, 0.0)
+        _SLOT.pack_into(self._memory, _offset(slot), bytes.fromhex(task_id.replace("-", "")), attempt, CLAIMED, 0.0)
         return slot
 
     def begin(self, slot: int, deadline: float) -> None:

@@ -106,9 +106,8 @@ class Cycle:
     def _record_plain(self, unit: Unit, finished: Sequence[Finished], act: c.Act) -> bool:
         """Record successes of undisturbed tasks in bulk; False (and nothing done) if any row has moved."""
         unit.run("SAVEPOINT plain")
-        gone = unit.run_many(
-            SQL["delete_row_at_version"], [(f.claimed.position, f.claimed.state.version) for f in finished]
-        )
+        rows = [(f.claimed.position, f.claimed.state.version) for f in finished]
+        gone = unit.run(SQL["delete_rows_at_versions"], (orjson.dumps(rows).decode(),))
         if gone != len(finished):
             unit.run("ROLLBACK TO plain")
             unit.run("RELEASE plain")
@@ -143,14 +142,8 @@ class Cycle:
             queued = orjson.loads(row[-1])
             turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))
         unit.append(events)
-        unit.run_many(
-            SQL["claim_row"],
-            [
-                (s.version, s.attempt, s.worker, s.claimed_us, s.key_held, claimed.position, s.version - 1)
-                for claimed in turn.claims
-                for s in (claimed.state,)
-            ],
-        )
+        positions = orjson.dumps([claimed.position for claimed in turn.claims]).decode()
+        unit.run(SQL["claim_rows"], (self._worker, now_us, positions))
 
     def _claim_one(self, unit: Unit, state: TaskState, claim: c.Claim, act: c.Act) -> tuple[TaskState, list[Event]]:
         if state.key_held and state.unique_until == "start":

@@ -8,8 +8,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ledger import commands as c
@@ -31,7 +31,6 @@ class Held:
     is_cancelled: bool = False
     soft_deadline: float = 0.0
     thread: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Pool:
@@ -41,9 +40,12 @@ class Pool:
         self._ledger = ledger
         self._board = board
         self._nudge = nudge
-        self._todo: queue.SimpleQueue[Held | None] = queue.SimpleQueue()
+        self._todo: deque[Held] = deque()
+        self._more: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self.done: deque[tuple[Held, Finished]] = deque()
         self.enough = 1
+        self._is_announced = self._is_nudged = False
         self.seconds_per_task = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
@@ -51,38 +53,55 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def put(self, held: Held) -> None:
-        """Hand one attempt to the threads."""
-        self._todo.put(held)
+    def put(self, attempts: Sequence[Held]) -> None:
+        """Hand *attempts* to the threads, to be begun in this order."""
+        self._todo.extend(attempts)
+        for _ in range(min(len(attempts), len(self._threads) - self._more.qsize())):
+            self._more.put(None)
 
     def is_due(self) -> bool:
         """Return whether the outcomes at hand should be recorded now rather than wait for more."""
-        return bool(self.done) and (len(self.done) >= self.enough or self._todo.empty())
+        return bool(self.done) and (len(self.done) >= self.enough or not self._todo)
 
     def take_back(self, older_than: float) -> list[Held]:
         """Return the attempts not begun that were claimed before the monotonic time *older_than*; the rest stay."""
         back: list[Held] = []
-        stay: list[Held] = []
-        try:
-            while True:
-                held = self._todo.get_nowait()
-                if held is not None:
-                    (back if held.taken_at < older_than else stay).append(held)
-        except queue.Empty:
-            pass
-        for held in stay:
-            self._todo.put(held)
+        while self._todo and self._todo[0].taken_at < older_than:  # claimed in order: the oldest is first
+            try:
+                held = self._todo.popleft()
+            except IndexError:
+                break  # a thread took the last one
+            if held.taken_at >= older_than:  # a thread took the one that was looked at
+                self._todo.appendleft(held)
+                break
+            back.append(held)
         return back
 
     def _work(self) -> None:
-        while (held := self._todo.get()) is not None:
+        while True:
+            try:
+                held = self._todo.popleft()
+            except IndexError:
+                self._more.get()
+                continue
             started = time.monotonic()
             finished = self._run(held, started)
             took = time.monotonic() - started
             self.seconds_per_task += (took - self.seconds_per_task) * (0.2 if took < self.seconds_per_task else 0.5)
             self.done.append((held, finished))
-            if self.is_due() or len(self.done) == 1:
-                self._nudge()
+            self._announce()
+
+    def _announce(self) -> None:
+        """Nudge at the first outcome since the last `take_done`, and once more when enough wait."""
+        is_due = not self._is_nudged and self.is_due()
+        if is_due or not self._is_announced:
+            self._is_announced, self._is_nudged = True, is_due
+            self._nudge()
+
+    def take_done(self) -> list[tuple[Held, Finished]]:
+        """Return the outcomes at hand, which are the caller's from then on."""
+        self._is_announced = self._is_nudged = False
+        return [self.done.popleft() for _ in range(len(self.done))]
 
     def _run(self, held: Held, started: float) -> Finished:
         state = held.claimed.state
@@ -111,13 +130,13 @@ class Pool:
         """Make sure that no `TimeLimit` meant for this attempt is raised after it."""
         if not held.thread:
             return
-        with held.lock:
+        with self._lock:
             held.soft_deadline = 0.0
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(held.thread), None)
 
     def raise_time_limit(self, held: Held) -> None:
         """Raise `TimeLimit` in the thread that runs *held*, if it still does."""
-        with held.lock:
+        with self._lock:
             if not held.soft_deadline:
                 return
             held.soft_deadline = 0.0

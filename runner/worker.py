@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import orjson
 
@@ -32,6 +34,8 @@ GIVE_BACK_SECONDS = 1.0
 MOST_HELD = 1_000
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
+SWITCH_SECONDS = 0.0005
+"""Between Python threads. A cycle meets busy tasks at each statement while all writers of the database wait for it."""
 
 
 class Worker:
@@ -59,6 +63,7 @@ class Worker:
         """Work until told to stop or nothing is left to do; every outcome is recorded when this returns."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.setswitchinterval(SWITCH_SECONDS)
         limit_output(self._options.run.output_limit)
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
@@ -138,8 +143,8 @@ class Worker:
         if turn.rejected:
             self._log.warning("result_rejected", count=turn.rejected)
         now = time.monotonic()
-        for claimed in turn.claims:
-            self._hold(claimed, now)
+        if turn.claims:
+            self._hold(turn.claims, now)
         self._board.count(taken=len(turn.claims))
         self._pool.enough = max(1, len(self._held) // 2)
         return turn
@@ -148,19 +153,20 @@ class Worker:
         return len(self._held) - len(self._finished)
 
     def _collect(self) -> None:
-        done = self._pool.done
-        while done:
-            self._finished.append(done.popleft())
+        self._finished += self._pool.take_done()
         for held in self._pool.take_back(time.monotonic() - GIVE_BACK_SECONDS) if self._held else ():
             state = held.claimed.state
             back = c.Interrupt(attempt=state.attempt, worker=self._options.worker, cause="not begun within 1 s")
             self._finished.append((held, Finished(held.claimed, back)))
 
-    def _hold(self, claimed: Claimed, now: float) -> None:
-        state = claimed.state
-        held = Held(claimed, self._board.claim(state.task_id, state.attempt), now)
-        self._held[state.task_id, state.attempt] = held
-        self._pool.put(held)
+    def _hold(self, claims: Sequence[Claimed], now: float) -> None:
+        attempts = []
+        for claimed in claims:
+            state = claimed.state
+            held = Held(claimed, self._board.claim(state.task_id, state.attempt), now)
+            self._held[state.task_id, state.attempt] = held
+            attempts.append(held)
+        self._pool.put(attempts)
 
     def _release(self, held: Held, finished: Finished) -> None:
         state = held.claimed.state

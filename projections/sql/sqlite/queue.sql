@@ -67,15 +67,23 @@ SELECT * FROM queue ORDER BY position;
 -- put_row --
 INSERT OR REPLACE INTO queue VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
 
+-- delete_rows --
+DELETE FROM queue WHERE position IN (SELECT value FROM json_each(?));
+
 -- delete_row --
 DELETE FROM queue WHERE position = ?;
 
--- delete_row_at_version --
-DELETE FROM queue WHERE position = ? AND version = ?;
+-- delete_rows_at_versions --
+-- Of a JSON list of [position, version]: the rows that still stand at their version.
+DELETE FROM queue WHERE position IN (
+    SELECT q.position FROM json_each(?) AS j
+      JOIN queue AS q ON q.position = json_extract(j.value, '$[0]') AND q.version = json_extract(j.value, '$[1]'));
 
--- claim_row --
-UPDATE queue SET version = ?, status = 'running', attempt = ?, worker = ?, claimed_us = ?, key_held = ?
- WHERE position = ? AND version = ?;
+-- claim_rows --
+-- The rows at a JSON list of positions, as TaskClaimed by one worker at one time leaves them.
+UPDATE queue SET version = version + 1, status = 'running', attempt = attempt + 1, worker = ?, claimed_us = ?,
+       key_held = CASE unique_until WHEN 'start' THEN 0 ELSE key_held END
+ WHERE position IN (SELECT value FROM json_each(?));
 
 -- position_of_first --
 SELECT rowid FROM stored_events WHERE originator_id = ? AND originator_version = 1;
