@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Literal
 
 from ledger import commands as c
@@ -14,21 +13,17 @@ from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
 from ledger.ids import task_stream
 from ledger.store import Snapshot, Unit
-from ledger.task import WAITING, TaskState, decide, evolve, holds_key
+from ledger.task import WAITING, TaskState, decide, due_at, evolve, holds_key
 
 OnDuplicate = Literal["return", "reschedule"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A task to be queued: its id, its command and what happens if its key is held.
-
-    *delay_us* is set where the due time counts from the transaction's present (`run_after` a timedelta, or none).
-    """
+    """A task to be queued: its id, its command and what happens if its key is held."""
 
     task_id: str
     command: c.Queue
-    delay_us: int | None = None
     on_duplicate: OnDuplicate = "return"
 
 
@@ -70,17 +65,10 @@ def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates
                 events += _queued_and_cancelled(new, held_by, act)
             answers.append(Queued(task_id=held_by, is_duplicate=True))
             continue
-        events += decide(TaskState(new.task_id), _due(new, act), act)
+        events += decide(TaskState(new.task_id), new.command, act)
         answers.append(Queued(task_id=new.task_id))
     unit.append(events)
     return answers
-
-
-def _due(new: NewTask, act: c.Act) -> c.Queue:
-    if new.delay_us is None:
-        return new.command
-    due_at = act.at + timedelta(microseconds=new.delay_us) if new.delay_us else act.at
-    return replace(new.command, due_at=due_at)
 
 
 def _reserve(unit: Unit, new: NewTask, act: c.Act, events: list[Event], reserved: dict[str, str]) -> str | None:
@@ -106,15 +94,15 @@ def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act) -> list[Eve
     if not recorded:  # queued in this same act: nothing is stored yet, and its due time is the same call's
         return []
     state = load(unit, held_by)
-    due_at = _due(new, act).due_at
-    if state.status != WAITING or state.due_us == to_us(due_at):
+    moment = due_at(new.command, act)
+    if state.status != WAITING or state.due_us == to_us(moment):
         return []
     reason = act.reason or "enqueued again with on_duplicate=reschedule"
-    return decide(state, c.Reschedule(due_at=due_at), replace(act, reason=reason))
+    return decide(state, c.Reschedule(due_at=moment), replace(act, reason=reason))
 
 
 def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]:
-    [queued] = decide(TaskState(new.task_id), _due(new, act), act)
+    [queued] = decide(TaskState(new.task_id), new.command, act)
     reason = replace(act, reason=f"task {held_by} holds its unique key")
     return [queued, *decide(evolve(TaskState(new.task_id), queued), c.Cancel(), reason)]
 
@@ -167,5 +155,5 @@ def retry(unit: Unit, task_id: str, act: c.Act) -> TaskState:
     first = recorded[0].event if recorded else None
     if not isinstance(first, TaskQueued):
         raise NotFound(f"there is no task {task_id} in this ledger")
-    queued = c.Queue(**{name: getattr(first, name) for name in c.Queue.__dataclass_fields__})
+    queued = c.Queue(**{name: getattr(first, name) for name in c.Queue.__dataclass_fields__ if name != "delay_us"})
     return act_on(unit, task_id, c.RetryNow(queued=queued), act)

@@ -23,7 +23,8 @@ class Shape(NamedTuple):
     """How one event class is filled from stored JSON."""
 
     cls: type[Event]
-    defaults: dict[str, Any]
+    containers: dict[str, Callable[[], Any]]
+    """Fields whose default is made anew; other defaults are attributes of the class."""
     required: frozenset[str]
     times: tuple[str, ...]
 
@@ -76,6 +77,7 @@ class EventMapper(Mapper[str]):
     def __init__(self, table: EventTable | None = None) -> None:
         super().__init__(JsonTranscoder())
         self.table = table or EventTable(upcasts=UPCASTS)
+        self._shapes = self.table.shapes
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
         """Return the stored form; fields that are None are left out."""
@@ -107,22 +109,25 @@ class EventMapper(Mapper[str]):
             CorruptEvent: Unknown topic, damaged bytes or a missing field; the error names stream and position.
         """
         try:
-            shape, data = self.table.resolve(topic, orjson.loads(state))
-            event = object.__new__(shape.cls)
-            filled = event.__dict__
-            filled.update(data)  # in stored order, so that encoding it again gives the same bytes
-            for name, default in shape.defaults.items():
-                filled.setdefault(name, default)
+            data = orjson.loads(state)
+            shape = self._shapes.get(topic)
+            if shape is None:
+                shape, data = self.table.resolve(topic, data)
+            if not shape.required <= data.keys():
+                raise ValueError(f"fields are missing: {sorted(shape.required - data.keys())}")
             for name in shape.times:
-                moment = filled[name]
-                if moment is not None:
-                    filled[name] = datetime.fromisoformat(moment)
-            if not shape.required <= filled.keys():
-                raise ValueError(f"fields are missing: {sorted(shape.required - filled.keys())}")
+                if (moment := data.get(name)) is not None:
+                    data[name] = datetime.fromisoformat(moment)
+            for name, make in shape.containers.items():
+                if name not in data:
+                    data[name] = make()
+            data["originator_id"] = stream
+            data["originator_version"] = version
+            event = object.__new__(shape.cls)
+            # The fields as they were stored, in their order: encoding the event again gives the same bytes.
+            object.__setattr__(event, "__dict__", data)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise _corrupt(stream, version, topic, position, error) from error
-        filled["originator_id"] = stream
-        filled["originator_version"] = version
         return event
 
 
@@ -137,17 +142,14 @@ def _corrupt(stream: str, version: int, topic: str, position: int | None, error:
 
 def _shape(cls: type[Event]) -> Shape:
     hints = get_type_hints(cls)
-    defaults: dict[str, Any] = {}
+    containers: dict[str, Callable[[], Any]] = {}
     required: set[str] = set()
     for item in fields(cls):
         if item.name in ("originator_id", "originator_version"):
             continue
-        if item.default is not MISSING:
-            defaults[item.name] = item.default
-        elif item.default_factory is not MISSING:
-            # Empty containers leave the stored form only in events made by hand; a shared one is never changed.
-            defaults[item.name] = item.default_factory()
-        else:
+        if item.default_factory is not MISSING:
+            containers[item.name] = item.default_factory
+        elif item.default is MISSING:
             required.add(item.name)
     times = tuple(name for name in hints if hints[name] in (datetime, datetime | None))
-    return Shape(cls=cls, defaults=defaults, required=frozenset(required), times=times)
+    return Shape(cls=cls, containers=containers, required=frozenset(required), times=times)

@@ -20,15 +20,18 @@ class Act:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Accept a new task."""
+    """Accept a new task: what `TaskQueued` keeps of it, but for *delay_us*.
+
+    It is due at *due_at*, or where that is None *delay_us* microseconds after the act.
+    """
 
     name: str
     args: dict[str, Any]
     queue: str
     priority: int
-    due_at: datetime
+    due_at: datetime | None = None
     run_as: str
     retry: StoredRetry
     max_attempts: int | None
@@ -39,6 +42,7 @@ class Queue:
     unique_until: str = "end"
     labels: list[str] = field(default_factory=list)
     parent: str | None = None
+    delay_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from ledger import keys
 from ledger.acts import NewTask, OnDuplicate
-from ledger.clock import EPOCH
 from ledger.commands import Queue
-from ledger.errors import InvalidArguments
+from ledger.errors import InvalidArguments, InvalidValue
 from ledger.options import UNSET, Options, Unset
 from ledger.retry import Retry
 from ledger.values import encode_json
@@ -39,19 +39,15 @@ class Call(Generic[R]):
     def new_task(self, task_id: str, parent: str | None) -> NewTask:
         """Return the request to queue this call under *task_id*."""
         options = self.options
-        due_at: datetime = EPOCH
-        delay_us: int | None = 0
-        if isinstance(options.run_after, datetime):
-            due_at, delay_us = options.run_after.astimezone(UTC), None
-        elif options.run_after is not None:
-            delay_us = options.run_after // _MICROSECOND
+        after = options.run_after
         key = self._key()
         command = Queue(
             name=self.function.name,
             args=self.args,
             queue=options.queue,
             priority=options.priority,
-            due_at=due_at,
+            due_at=after.astimezone(UTC) if isinstance(after, datetime) else None,
+            delay_us=after // _MICROSECOND if isinstance(after, timedelta) else 0,
             run_as=options.run_as,
             retry=_NO_RETRY if options.retry is False else self.function.stored_retry(options.retry),
             max_attempts=options.attempts,
@@ -63,7 +59,7 @@ class Call(Generic[R]):
             labels=list(options.labels),
             parent=parent,
         )
-        return NewTask(task_id=task_id, command=command, delay_us=delay_us, on_duplicate=options.on_duplicate)
+        return NewTask(task_id=task_id, command=command, on_duplicate=options.on_duplicate)
 
     def _key(self) -> str | None:
         unique = self.options.unique
@@ -173,10 +169,17 @@ class TaskFunction(Generic[P, R]):
             bound = dict(binding.arguments)
             if self._rest is not None:
                 bound[self._rest] = list(bound[self._rest])  # how Python hands over *args; any other tuple is no JSON
-        for name, value in bound.items():
-            encode_json(value, f"argument {name!r} of {self.name}")
-        encode_json(bound, f"the arguments of {self.name}")
-        return bound
+        self._check(bound)
+        # A list or object that its owner changes before the call is queued must not change what was checked.
+        return {name: deepcopy(value) if type(value) in (list, dict) else value for name, value in bound.items()}
+
+    def _check(self, bound: dict[str, Any]) -> None:
+        try:
+            encode_json(bound, f"the arguments of {self.name}")
+        except InvalidValue:
+            for name, value in bound.items():  # one of them has the fault, and is named
+                encode_json(value, f"argument {name!r} of {self.name}")
+            raise
 
     def unbind(self, stored: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return (positional, by keyword) to call the function with arguments as `bind` stored them.

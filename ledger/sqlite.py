@@ -102,6 +102,10 @@ class SqliteUnit:
         """Return stored events after *position*."""
         return self._connection.execute(SQL["events_after"], (position, limit)).fetchall()
 
+    def events_before(self, position: int, limit: int) -> list[RawEvent]:
+        """Return stored events before *position*, newest first."""
+        return self._connection.execute(SQL["events_before"], (position, limit)).fetchall()
+
     def stream(self, stream: str, after: int = 0) -> list[Recorded]:
         """Return the events of one stream with their positions."""
         found = self._connection.execute(SQL["stream"], (stream, after)).fetchall()

@@ -33,6 +33,9 @@ class Snapshot(Protocol):
     def events_after(self, position: int, limit: int) -> list[RawEvent]:
         """Return at most *limit* stored events after *position*, in order."""
 
+    def events_before(self, position: int, limit: int) -> list[RawEvent]:
+        """Return at most *limit* stored events before *position*, newest first."""
+
     def stream(self, stream: str, after: int = 0) -> list[Recorded]:
         """Return the events of *stream* after version *after*; an unknown stream is empty."""
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from ledger import commands as c
@@ -98,9 +98,16 @@ def _require(state: TaskState, verb: str, *allowed: str) -> None:
 def _queue(state: TaskState, command: c.Queue, act: c.Act) -> e.TaskQueued:
     if state.status != NONE:
         raise Conflict(f"task {state.task_id} is already {state.status}; an id is queued once")
-    return e.TaskQueued(
-        **_envelope(state, act), **{name: getattr(command, name) for name in c.Queue.__dataclass_fields__}
-    )
+    fields = vars(command) | {"due_at": due_at(command, act)}
+    del fields["delay_us"]
+    return e.TaskQueued(**_envelope(state, act), **fields)
+
+
+def due_at(command: c.Queue, act: c.Act) -> datetime:
+    """Return when the task that *command* asks for is due."""
+    if command.due_at is not None:
+        return command.due_at
+    return act.at + timedelta(microseconds=command.delay_us) if command.delay_us else act.at
 
 
 def _claim(state: TaskState, command: c.Claim, act: c.Act) -> e.TaskClaimed:
@@ -224,6 +231,17 @@ def _retry(state: TaskState, queued: c.Queue, act: c.Act) -> e.TaskRetried:
         key_stream=queued.key_stream,
         unique_until=queued.unique_until,
     )
+
+
+def ends(event: e.Event) -> bool:
+    """Return whether the task has ended after *event*, whatever its state was."""
+    match event:
+        case e.TaskSucceeded() | e.TaskCancelled():
+            return True
+        case e.TaskFailed() | e.TaskDelayed() | e.AttemptLost():
+            return event.final
+        case _:
+            return False
 
 
 def evolve(state: TaskState, event: e.Event) -> TaskState:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import orjson
 
 from ledger.api import Ledger
-from ledger.events import Event, TaskQueued
+from ledger.events import Event, TaskQueued, TaskRetried
 from ledger.ids import TASK_PREFIX
 from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot, Unit
-from ledger.task import ENDED, TaskState, evolve
+from ledger.task import ENDED, NONE, TaskState, ends, evolve
 
 SQL = statements("projections", "sql/sqlite/queue.sql")
 VIEW = "queue.v1"
 BATCH = 2_000
-REBUILD_BATCH = 20_000
+REBUILD_BATCH = 5_000
 
 Row = tuple[Any, ...]
 """Position of TaskQueued, then the fields of `TaskState`."""
@@ -56,13 +57,10 @@ def catch_up(unit: Unit, limit: int = BATCH) -> bool:
 class Fold:
     """The net effect of a batch of events on the rows: rows are loaded when first touched and written once."""
 
-    def __init__(self, unit: Snapshot, *, fresh: bool = False) -> None:
+    def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self._fresh = fresh
-        self.rows: dict[str, Row | None] = {}
-        """Task id → row after the batch, None when the task has ended."""
-        self.gone: list[int] = []
-        """Positions of rows that stood before the batch and must go."""
+        self.live: dict[str, tuple[int, TaskState] | None] = {}
+        """Task id → position of TaskQueued and state after the batch, None when the task has ended."""
         self._stored: dict[str, int] = {}
 
     def take(self, raws: Iterable[RawEvent]) -> None:
@@ -75,37 +73,34 @@ class Fold:
                 self._fold(raw[1][_PREFIX_LENGTH:], raw[0], event)
 
     def _fold(self, task_id: str, position: int, event: Event) -> None:
-        row = self._load(task_id, event)
-        if row is None:
-            state = TaskState(task_id)
-            first = position if isinstance(event, TaskQueued) else self._first_position(task_id, position)
-        else:
-            state, first = TaskState._make(row[1:]), row[0]
-            if event.originator_version <= state.version:
-                return  # a runner has brought this row forward already
-        after = self._evolve_ended(state, event) if row is None else evolve(state, event)
-        self.rows[task_id] = None if after.status in ENDED or after.status == "none" else (first, *after)
-
-    def _evolve_ended(self, state: TaskState, event: Event) -> TaskState:
-        """Return the state after an event of a task without a row: new, or ended before (then fold its stream)."""
         if isinstance(event, TaskQueued):
-            return evolve(state, event)
-        for _, past in self._unit.stream(TASK_PREFIX + state.task_id):
+            self.live[task_id] = position, evolve(TaskState(task_id), event)
+            return
+        before = self._load(task_id)
+        if before is None:
+            self.live[task_id] = self._replay(task_id, position, event)
+        elif event.originator_version > before[1].version:  # else a runner has brought the row forward already
+            self.live[task_id] = None if ends(event) else (before[0], evolve(before[1], event))
+
+    def _replay(self, task_id: str, position: int, event: Event) -> tuple[int, TaskState] | None:
+        """Return an ended task as its stream up to *event* gives it: it may wait again."""
+        state = TaskState(task_id)
+        for _, past in self._unit.stream(TASK_PREFIX + task_id):
             if past.originator_version > event.originator_version:
                 break
             state = evolve(state, past)
-        return state
-
-    def _load(self, task_id: str, event: Event) -> Row | None:
-        if task_id in self.rows:
-            return self.rows[task_id]
-        if self._fresh or isinstance(event, TaskQueued):
+        if state.status in ENDED or state.status == NONE:
             return None
+        return self._first_position(task_id, position), state
+
+    def _load(self, task_id: str) -> tuple[int, TaskState] | None:
+        if task_id in self.live:
+            return self.live[task_id]
         found = self._unit.rows(SQL["row_of_task"], (task_id,))
         if not found:
             return None
         self._stored[task_id] = found[0][0]
-        return found[0]
+        return found[0][0], TaskState._make(found[0][1:])
 
     def _first_position(self, task_id: str, position: int) -> int:
         found = self._unit.rows(SQL["position_of_first"], (TASK_PREFIX + task_id,))
@@ -113,13 +108,12 @@ class Fold:
 
     def write(self) -> None:
         """Write the net effect."""
-        unit: Any = self._unit
-        gone = [self._stored[task_id] for task_id, row in self.rows.items() if row is None and task_id in self._stored]
+        gone = [self._stored[task_id] for task_id, one in self.live.items() if one is None and task_id in self._stored]
         if gone:
-            unit.run(SQL["delete_rows"], (orjson.dumps(gone).decode(),))
-        rows = [row for row in self.rows.values() if row is not None]
+            self._unit.run(SQL["delete_rows"], (orjson.dumps(gone).decode(),))
+        rows = [(one[0], *one[1]) for one in self.live.values() if one is not None]
         if rows:
-            unit.insert_many(SQL["put_row"], rows)
+            self._unit.insert_many(SQL["put_row"], rows)
 
 
 def catch_up_all(ledger: Ledger) -> int:
@@ -138,26 +132,39 @@ def rebuild(ledger: Ledger) -> int:
         rows = fold_log(unit)
         unit.run(SQL["drop_queue"])
         prepare(unit)
-        unit.insert_many(SQL["put_row"], list(rows.values()))
+        unit.insert_many(SQL["put_row"], sorted(rows.values()))
         unit.move_checkpoint(VIEW, unit.head())
         return unit.head()
 
 
 def fold_log(snapshot: Snapshot, upto: int | None = None) -> dict[str, Row]:
-    """Return the live rows by task id that a fresh fold of the log (up to position *upto*) gives."""
-    live: dict[str, Row] = {}
-    position = 0
-    while raws := snapshot.events_after(position, REBUILD_BATCH):
-        position = raws[-1][0]
-        if upto is not None:
-            raws = [raw for raw in raws if raw[0] <= upto]
-        fold = Fold(snapshot, fresh=True)
-        fold.rows.update(live)
-        fold.take(raws)
-        live = {task_id: row for task_id, row in fold.rows.items() if row is not None}
-        if upto is not None and position >= upto:
-            break
-    return live
+    """Return the live rows by task id that a fresh fold of the log (up to position *upto*) gives.
+
+    The log is read newest first, so that a task's end is met before the events that led to it: those are decoded,
+    since damage is never passed over, but not folded.
+    """
+    rows: dict[str, Row] = {}
+    ended: set[str] = set()
+    later: dict[str, list[Event]] = {}
+    decode = snapshot.decode
+    position = 1 + (snapshot.head() if upto is None else upto)
+    while raws := snapshot.events_before(position, REBUILD_BATCH):
+        for raw in raws:
+            position, stream = raw[0], raw[1]
+            event = decode(raw)
+            if stream in ended:
+                if raw[2] == 1:
+                    ended.remove(stream)
+            elif stream.startswith(TASK_PREFIX):
+                events = later.setdefault(stream, [])
+                events.append(event)
+                if ends(event) and not any(isinstance(one, TaskRetried) for one in events):
+                    del later[stream]
+                    ended.add(stream)
+                elif raw[2] == 1:
+                    task_id = stream[_PREFIX_LENGTH:]
+                    rows[task_id] = (position, *reduce(evolve, reversed(later.pop(stream)), TaskState(task_id)))
+    return rows
 
 
 def verify(ledger: Ledger) -> list[str]:

@@ -280,7 +280,7 @@ def event_row(recorded: Recorded) -> dict[str, Any]:
         "at": stamp(event.at),
         "actor": event.actor,
         "reason": event.reason,
-        "data": {key: value for key, value in vars(event).items() if key not in _ENVELOPE},
+        "data": {name: getattr(event, name) for name in event.__dataclass_fields__ if name not in _ENVELOPE},
     }
 
 

@@ -51,6 +51,10 @@ class Turn:
     is_behind: bool = False
     """The view is not at the head yet: turn again before planning."""
     next_due_us: int | None = None
+    waited_seconds: float = 0.0
+    """How long the cycle waited for the database's writer lock."""
+    held_seconds: float = 0.0
+    """How long it held the lock then, its commit left out."""
     running: int = 0
     """Attempts that run anywhere, this worker's included."""
 
@@ -72,7 +76,11 @@ class Cycle:
             StorageUnavailable: Nothing of this cycle was stored; the outcomes are still the caller's.
         """
         turn = Turn()
+        clock = self._ledger.clock
+        asked = clock.monotonic()
         with self._ledger.store.write() as unit:
+            began = clock.monotonic()
+            turn.waited_seconds = began - asked
             if not self._is_prepared and not is_prepared(unit):
                 prepare(unit)
             if not catch_up(unit):
@@ -88,6 +96,7 @@ class Cycle:
                 self._claim(unit, free, act, turn, is_idle=is_idle)
             turn.running = unit.rows(SQL["count_running"])[0][0]
             unit.move_checkpoint(VIEW, unit.head())
+            turn.held_seconds = clock.monotonic() - began
         self._is_prepared = True
         return turn
 
@@ -135,9 +144,9 @@ class Cycle:
         running = dict(unit.rows(SQL["running_counts"]))
         seen = unit.head()
         events: list[Event] = []
+        claim = c.Claim(worker=self._worker, seen=seen)
         for row in plan(candidates, running, free, is_idle=is_idle):
-            state = TaskState._make(row[1:-1])
-            after, caused = self._claim_one(unit, state, c.Claim(worker=self._worker, seen=seen), act)
+            after, caused = self._claim_one(unit, TaskState._make(row[1:-1]), claim, act)
             events += caused
             queued = orjson.loads(row[-1])
             turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))

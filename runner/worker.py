@@ -32,6 +32,13 @@ BEGIN_WITHIN_SECONDS = 0.1
 RECORD_WITHIN_SECONDS = 0.05
 GIVE_BACK_SECONDS = 1.0
 MOST_HELD = 1_000
+HOLD_ALONE_SECONDS = 0.03
+"""How long a cycle may hold the writer lock while nobody else wants it."""
+HOLD_SHARED_SECONDS = 0.008
+"""And while others do: with four workers each has its turn within 50 ms."""
+QUEUED_SECONDS = 0.001
+"""A wait for the lock that tells of others who want it; they are remembered for a second."""
+REMEMBER_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
@@ -54,6 +61,8 @@ class Worker:
         self._finished: list[tuple[Held, Finished]] = []
         self._is_stopping = False
         self._has_claimed = False
+        self._most_a_cycle = MOST_HELD
+        self._queued_at = -REMEMBER_SECONDS
         self._next_beat = 0.0
         self._next_look = 0.0
         self._started = time.monotonic()
@@ -146,8 +155,20 @@ class Worker:
         if turn.claims:
             self._hold(turn.claims, now)
         self._board.count(taken=len(turn.claims))
+        self._learn(turn)
         self._pool.enough = max(1, len(self._held) // 2)
         return turn
+
+    def _learn(self, turn: Turn) -> None:
+        """Find how many claims and outcomes a cycle may have, from how long this one took."""
+        now = time.monotonic()
+        if turn.waited_seconds > QUEUED_SECONDS:
+            self._queued_at = now
+        hold = HOLD_SHARED_SECONDS if now - self._queued_at < REMEMBER_SECONDS else HOLD_ALONE_SECONDS
+        count = len(turn.claims) + turn.recorded
+        if count >= self._options.run.threads and turn.held_seconds > 0:
+            fitting = int(count * hold / turn.held_seconds / 2)  # a task is claimed and reported
+            self._most_a_cycle = max(min((self._most_a_cycle + fitting) // 2, MOST_HELD), self._options.run.threads)
 
     def _held_running(self) -> int:
         return len(self._held) - len(self._finished)
@@ -189,7 +210,7 @@ class Worker:
             return 0
         each = self._pool.seconds_per_task
         wanted = options.run.threads if each <= 0 else int(options.run.threads * BEGIN_WITHIN_SECONDS / each)
-        room = min(max(wanted, options.run.threads), MOST_HELD, self._board.room) - self._held_running()
+        room = min(max(wanted, options.run.threads), self._most_a_cycle, self._board.room) - self._held_running()
         if options.max_tasks is not None:
             room = min(room, options.max_tasks - self._taken)
         return max(room, 0)

@@ -43,6 +43,10 @@ SELECT coalesce(max(rowid), 0) FROM stored_events;
 SELECT rowid, originator_id, originator_version, topic, state
   FROM stored_events WHERE rowid > ? ORDER BY rowid LIMIT ?;
 
+-- events_before --
+SELECT rowid, originator_id, originator_version, topic, state
+  FROM stored_events WHERE rowid < ? ORDER BY rowid DESC LIMIT ?;
+
 -- stream --
 SELECT rowid, originator_id, originator_version, topic, state
   FROM stored_events WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version;

@@ -89,15 +89,19 @@ UPDATE queue SET version = version + 1, status = 'running', attempt = attempt + 
 SELECT rowid FROM stored_events WHERE originator_id = ? AND originator_version = 1;
 
 -- groups --
--- The distinct (name, queue, priority) of waiting tasks, by jumps through the index, never a scan of the rows.
+-- The distinct (name, queue, priority) of waiting tasks, by jumps through the index, never a scan of the rows. A jump
+-- is three look-ups: compared as one row value, the index would serve its first column alone.
 WITH RECURSIVE g(name, queue, priority) AS (
     SELECT * FROM (SELECT name, queue, priority FROM queue WHERE status = 'waiting'
                     ORDER BY name, queue, priority LIMIT 1)
     UNION ALL
-    SELECT n.name, n.queue, n.priority FROM g, queue AS n
-     WHERE n.rowid = (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting'
-                         AND (m.name, m.queue, m.priority) > (g.name, g.queue, g.priority)
-                       ORDER BY m.name, m.queue, m.priority LIMIT 1)
+    SELECT n.name, n.queue, n.priority FROM g, queue AS n WHERE n.rowid = coalesce(
+        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name = g.name AND m.queue = g.queue
+            AND m.priority > g.priority ORDER BY m.priority LIMIT 1),
+        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name = g.name AND m.queue > g.queue
+          ORDER BY m.queue, m.priority LIMIT 1),
+        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name > g.name
+          ORDER BY m.name, m.queue, m.priority LIMIT 1))
 )
 SELECT name, queue, priority FROM g;
 

@@ -1,0 +1,236 @@
+"""The queue view: whatever happened in whatever steps, its rows are the fold of the log, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import Conflict, CorruptEvent, Ledger, Retry
+from ledger import commands as c
+from ledger.acts import act_on, retry
+from ledger.ids import mint
+from ledger.testing import memory_ledger
+from projections import queue
+from runner.cycle import Cycle, Finished
+from runner.execute import execute
+
+VERBS = ("queue", "claim", "succeed", "fail", "lose", "interrupt", "late", "cancel", "retry", "catch up", "turn")
+STEPS = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 3)), max_size=60)
+ERROR = {"type": "E", "message": "", "traceback": ""}
+
+
+def declared(ledger: Ledger) -> Ledger:
+    """Register a task that fails for good at its second failure, due again at once."""
+    ledger.task(name="add", max_attempts=2, retry=Retry(first=0))(lambda a: a)
+    return ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = declared(Ledger(f"sqlite:///{tmp_path}/work.db"))
+    yield ledger
+    ledger.close()
+
+
+def fill(ledger: Ledger, count: int = 3) -> list[str]:
+    return [task.id for task in ledger.enqueue_many(ledger.functions["add"].call(a) for a in range(count))]
+
+
+def command(verb: str, attempt: int) -> c.Command:
+    held = {"attempt": attempt, "worker": "w1"}
+    at = {"started_at": memory_ledger().clock.now(), "finished_at": memory_ledger().clock.now()}
+    match verb:
+        case "claim":
+            return c.Claim(worker="w1", seen=0)
+        case "succeed":
+            return c.Succeed(**held, **at, result=None)
+        case "fail":
+            return c.Fail(**held, **at, error=ERROR)  # type: ignore[typeddict-item]
+        case "late":
+            return c.Succeed(attempt=attempt, worker="w2", **at, result=None)
+        case "lose":
+            return c.Lose(**held, cause="gone")
+        case "interrupt":
+            return c.Interrupt(**held, cause="given back")
+        case _:
+            return c.Cancel()
+
+
+def carry_out(ledger: Ledger, tasks: list[str], verb: str, number: int) -> None:
+    """Do one step; what the state of the task does not allow is refused and leaves no trace."""
+    if verb == "catch up":
+        with ledger.store.write() as unit:
+            queue.prepare(unit)
+            queue.catch_up(unit, limit=number + 1)
+    elif verb == "queue" or not tasks:
+        tasks += fill(ledger, 1)
+    elif verb == "turn":
+        cycle = Cycle(ledger, "w1")
+        turn = cycle.turn([], 2, is_idle=True)
+        cycle.turn([Finished(one, execute(ledger, one, bool).command) for one in turn.claims], 0, is_idle=True)
+    else:
+        task_id = tasks[number % len(tasks)]
+        attempt = len(ledger.get(task_id).attempts)
+        try:
+            with ledger.store.write() as unit:
+                act = c.Act(id=mint(unit.now), at=unit.now, actor="worker:w1", reason="test")
+                if verb == "retry":
+                    retry(unit, task_id, act)
+                else:
+                    act_on(unit, task_id, command(verb, attempt), act)
+        except Conflict:
+            pass
+
+
+def told_by_the_log(ledger: Ledger) -> dict[str, tuple[int, str, int]]:
+    """Task id → (version, status, attempt) of each live task, read from the stored JSON by rules of its own."""
+    with ledger.store.read() as snapshot:
+        found = snapshot.rows(
+            "SELECT originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+        )
+    tasks: dict[str, tuple[int, str, int]] = {}
+    for stream, version, topic, state in found:
+        task_id, data, kind = stream.removeprefix("task:"), json.loads(state), topic.removesuffix(".v1")
+        if not stream.startswith("task:"):
+            continue
+        _, status, attempt = tasks.get(task_id, (0, "", 0))
+        if kind in ("TaskQueued", "TaskRetried", "AttemptInterrupted"):
+            status = "waiting"
+        elif kind == "TaskClaimed":
+            status, attempt = "running", data["attempt"]
+        elif kind in ("TaskSucceeded", "TaskCancelled") or data.get("final"):
+            status = "ended"
+        elif kind in ("TaskFailed", "AttemptLost"):
+            status = "waiting"
+        tasks[task_id] = version, status, attempt
+    return {task_id: one for task_id, one in tasks.items() if one[1] != "ended"}
+
+
+@given(STEPS)
+@settings(max_examples=120, deadline=None)
+def test_live_rows_are_the_fold_of_the_log(steps: list[tuple[str, int]]) -> None:
+    """After any history, caught up in any steps and brought forward by cycles, live rows, a rebuild and the log agree."""
+    ledger = declared(memory_ledger())
+    tasks: list[str] = []
+    for verb, number in steps:
+        carry_out(ledger, tasks, verb, number)
+    queue.catch_up_all(ledger)
+    with ledger.store.read() as snapshot:
+        live = {row[1]: row for row in snapshot.rows(queue.SQL["all_rows"])}
+    queue.rebuild(ledger)
+    with ledger.store.read() as snapshot:
+        rebuilt = {row[1]: row for row in snapshot.rows(queue.SQL["all_rows"])}
+
+    assert live == rebuilt
+    assert {task_id: (row[2], row[3], row[10]) for task_id, row in live.items()} == told_by_the_log(ledger)
+    assert queue.verify(ledger) == []
+
+
+@given(STEPS, st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_fold_up_to_a_position_is_the_view_as_it_was(steps: list[tuple[str, int]], data: st.DataObject) -> None:
+    """What a fold stopped at a position gives is what the view held when the log ended there."""
+    ledger = declared(memory_ledger())
+    tasks: list[str] = []
+    seen: dict[int, dict[str, Any]] = {}
+    for verb, number in steps:
+        carry_out(ledger, tasks, verb, number)
+        queue.catch_up_all(ledger)
+        with ledger.store.read() as snapshot:
+            seen[snapshot.head()] = {row[1]: row for row in snapshot.rows(queue.SQL["all_rows"])}
+    if not seen:
+        return
+    position = data.draw(st.sampled_from(sorted(seen)))
+    with ledger.store.read() as snapshot:
+        assert queue.fold_log(snapshot, position) == seen[position]
+
+
+@pytest.mark.parametrize("column", ["version", "status", "due_us", "attempt", "priority", "key_stream", "worker"])
+def test_verify_names_a_changed_cell(ledger: Ledger, column: str) -> None:
+    """A cell changed by hand is named with its task, what it is and what it should be."""
+    [task, *_] = fill(ledger)
+    queue.catch_up_all(ledger)
+    with ledger.store.write() as unit:
+        unit.run(f"UPDATE queue SET {column} = 7 WHERE task_id = ?", (task,))
+
+    [found] = queue.verify(ledger)
+    assert found.startswith(f"task {task}: {column} is ") and "the fold gives" in found
+    queue.rebuild(ledger)
+    assert queue.verify(ledger) == []
+
+
+def test_verify_finds_missing_and_foreign_rows(ledger: Ledger) -> None:
+    """A row deleted by hand and a row that no event gave are both named."""
+    gone, other, _ = fill(ledger)
+    queue.catch_up_all(ledger)
+    with ledger.store.write() as unit:
+        unit.run("DELETE FROM queue WHERE task_id = ?", (gone,))
+        unit.run("UPDATE queue SET task_id = 'ghost' WHERE task_id = ?", (other,))
+
+    assert queue.verify(ledger) == [
+        f"task {gone}: the live row is missing",
+        f"task {other}: the live row is missing",
+        "task ghost: a live row that the log does not give",
+    ]
+
+
+@pytest.mark.parametrize("act", [queue.catch_up_all, queue.rebuild])
+def test_a_damaged_event_stops_the_view_at_its_position(ledger: Ledger, act: Any, tmp_path: Path) -> None:
+    """An event that cannot be read is named by position, also one of a task that has ended; the view stays as it was."""
+    tasks = fill(ledger)
+    queue.catch_up_all(ledger)
+    ledger.cancel(tasks[1], reason="test")
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "work.db")) as connection, connection:
+        connection.execute("DROP TRIGGER stored_events_no_update")
+        damaged = 4 if act is queue.catch_up_all else 2
+        connection.execute("UPDATE stored_events SET topic = 'Nonsense.v1' WHERE rowid = ?", (damaged,))
+    with pytest.raises(CorruptEvent, match=f"position {damaged}"):
+        act(ledger)
+
+    with ledger.store.read() as snapshot:
+        assert [row[1] for row in snapshot.rows(queue.SQL["all_rows"])] == tasks
+
+
+PLACES = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(-2, 2), st.booleans()), max_size=30
+)
+
+
+@given(PLACES)
+@settings(max_examples=150, deadline=None)
+def test_groups_are_the_distinct_places_of_waiting_tasks(places: list[tuple[str, str, int, bool]]) -> None:
+    """The jumps through the index find each (name, queue, priority) that waits, once, in order."""
+    ledger = memory_ledger()
+    functions = {name: ledger.task(name=name)(lambda: None) for name in "abc"}
+    for name, in_queue, priority, is_later in places:
+        functions[name].using(queue=in_queue, priority=priority, run_after=timedelta(days=is_later)).enqueue()
+    queue.catch_up_all(ledger)
+    with ledger.store.read() as snapshot:
+        found = snapshot.rows(queue.SQL["groups"])
+
+    assert found == sorted({place[:3] for place in places})
+
+
+@pytest.mark.parametrize("statement", ["groups", "due_rows", "next_due", "rows_of_worker", "row_of_task"])
+def test_no_hot_statement_scans_the_rows(ledger: Ledger, statement: str) -> None:
+    """What a cycle asks is answered from indexes, however many tasks wait."""
+    fill(ledger)
+    queue.catch_up_all(ledger)
+    sql = queue.SQL[statement]
+    with ledger.store.read() as snapshot:
+        steps = [row[3] for row in snapshot.rows("EXPLAIN QUERY PLAN " + sql, [None] * sql.count("?"))]
+
+    assert not [step for step in steps if step.startswith("SCAN") and "USING" not in step and "SCAN g" not in step
+                and "subquery" not in step]  # fmt: skip
+    if statement == "groups":
+        assert any("(name=? AND queue=? AND priority>?)" in step for step in steps), steps
