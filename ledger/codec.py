@@ -123,9 +123,8 @@ class EventMapper(Mapper[str]):
                     data[name] = make()
             data["originator_id"] = stream
             data["originator_version"] = version
-            event = object.__new__(shape.cls)
             # The fields as they were stored, in their order: encoding the event again gives the same bytes.
-            object.__setattr__(event, "__dict__", data)
+            event = shape.cls.of(data)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise _corrupt(stream, version, topic, position, error) from error
         return event

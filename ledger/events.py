@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 from ledger.retry import StoredRetry
 
@@ -39,6 +39,16 @@ class Event:
     actor: str
     """Who asked: ``user:…``, ``worker:…`` or ``system:…``."""
     reason: str | None = None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """Return the event of these *fields*, which become its own; those left out have their defaults by the class.
+
+        For the events that come by the thousand: the constructor of a frozen class sets its fields one by one.
+        """
+        event = object.__new__(cls)
+        object.__setattr__(event, "__dict__", fields)
+        return event
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
@@ -15,7 +14,7 @@ from ledger.commands import Queue
 from ledger.errors import InvalidArguments, InvalidValue
 from ledger.options import UNSET, Options, Unset
 from ledger.retry import Retry
-from ledger.values import encode_json
+from ledger.values import copy_json
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
@@ -96,6 +95,7 @@ class TaskFunction(Generic[P, R]):
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
+        self._names = tuple(self.signature.parameters)
         self._plain = _plain_parameters(self.signature)
         self._rest = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
         self._stored_retries: dict[Retry, Any] = {}
@@ -159,7 +159,7 @@ class TaskFunction(Generic[P, R]):
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by parameter name, defaults included, checked as JSON."""
         if not args and kwargs.keys() == self._plain:
-            bound = {name: kwargs[name] for name in self.signature.parameters}
+            bound = {name: kwargs[name] for name in self._names}
         else:
             try:
                 binding = self.signature.bind(*args, **kwargs)
@@ -169,17 +169,13 @@ class TaskFunction(Generic[P, R]):
             bound = dict(binding.arguments)
             if self._rest is not None:
                 bound[self._rest] = list(bound[self._rest])  # how Python hands over *args; any other tuple is no JSON
-        self._check(bound)
-        # A list or object that its owner changes before the call is queued must not change what was checked.
-        return {name: deepcopy(value) if type(value) in (list, dict) else value for name, value in bound.items()}
-
-    def _check(self, bound: dict[str, Any]) -> None:
         try:
-            encode_json(bound, f"the arguments of {self.name}")
+            copy: dict[str, Any] = copy_json(bound, f"the arguments of {self.name}")
         except InvalidValue:
             for name, value in bound.items():  # one of them has the fault, and is named
-                encode_json(value, f"argument {name!r} of {self.name}")
+                copy_json(value, f"argument {name!r} of {self.name}")
             raise
+        return copy
 
     def unbind(self, stored: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return (positional, by keyword) to call the function with arguments as `bind` stored them.

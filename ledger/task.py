@@ -98,9 +98,9 @@ def _require(state: TaskState, verb: str, *allowed: str) -> None:
 def _queue(state: TaskState, command: c.Queue, act: c.Act) -> e.TaskQueued:
     if state.status != NONE:
         raise Conflict(f"task {state.task_id} is already {state.status}; an id is queued once")
-    fields = vars(command) | {"due_at": due_at(command, act)}
+    fields = _envelope(state, act) | vars(command) | {"due_at": due_at(command, act)}
     del fields["delay_us"]
-    return e.TaskQueued(**_envelope(state, act), **fields)
+    return e.TaskQueued.of(fields)
 
 
 def due_at(command: c.Queue, act: c.Act) -> datetime:
@@ -114,15 +114,17 @@ def _claim(state: TaskState, command: c.Claim, act: c.Act) -> e.TaskClaimed:
     _require(state, "claim", WAITING)
     if state.due_us > to_us(act.at):
         raise Conflict(f"task {state.task_id} is not due until {from_us(state.due_us).isoformat()}")
-    return e.TaskClaimed(
-        originator_id="task:" + state.task_id,
-        originator_version=state.version + 1,
-        command=act.id,
-        at=act.at,
-        actor=act.actor,
-        attempt=state.attempt + 1,
-        worker=command.worker,
-        seen=command.seen,
+    return e.TaskClaimed.of(
+        {
+            "originator_id": "task:" + state.task_id,
+            "originator_version": state.version + 1,
+            "command": act.id,
+            "at": act.at,
+            "actor": act.actor,
+            "attempt": state.attempt + 1,
+            "worker": command.worker,
+            "seen": command.seen,
+        }
     )
 
 
@@ -134,22 +136,26 @@ def _outcome(state: TaskState, command: c.Outcome, act: c.Act) -> list[e.Event]:
     if not _holds(state, command):
         return _late(state, command, act)
     if isinstance(command, c.Succeed):
-        return [
-            e.TaskSucceeded(
-                originator_id="task:" + state.task_id,
-                originator_version=state.version + 1,
-                command=act.id,
-                at=act.at,
-                actor=act.actor,
-                attempt=command.attempt,
-                started_at=command.started_at,
-                finished_at=command.finished_at,
-                result=command.result,
-            )
-        ]
+        return [_succeeded(state, command, act)]
     if state.cancel_us is not None:
         return [_cancelled(state, command, act)]
     return [_unsuccessful(state, command, act)]
+
+
+def _succeeded(state: TaskState, command: c.Succeed, act: c.Act) -> e.TaskSucceeded:
+    return e.TaskSucceeded.of(
+        {
+            "originator_id": "task:" + state.task_id,
+            "originator_version": state.version + 1,
+            "command": act.id,
+            "at": act.at,
+            "actor": act.actor,
+            "attempt": command.attempt,
+            "started_at": command.started_at,
+            "finished_at": command.finished_at,
+            "result": command.result,
+        }
+    )
 
 
 def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Interrupt, act: c.Act) -> e.Event:

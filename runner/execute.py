@@ -15,7 +15,7 @@ from ledger.events import ErrorDetail
 from ledger.functions import TaskFunction
 from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
-from ledger.values import encode_json
+from ledger.values import copy_json
 from runner.cycle import Claimed, Finished
 
 MAX_MESSAGE = 4_000
@@ -59,8 +59,7 @@ def execute(
     started_at = clock.now()
     token = set_current(current)
     try:
-        result = _call(function, claimed, run_async)
-        encode_json(result, f"the result of {state.name}")
+        result = copy_json(_call(function, claimed, run_async), f"the result of {state.name}")
     except BaseException as error:
         return Finished(claimed, _raised(error, claimed, started_at, clock.now()))
     finally:

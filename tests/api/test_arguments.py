@@ -161,3 +161,18 @@ def test_a_result_that_is_not_json_fails_the_attempt() -> None:
     assert task.state == "failed"
     with pytest.raises(TaskEnded, match="InvalidValue"):
         task.result()
+
+
+def test_what_was_checked_is_what_is_stored() -> None:
+    """A list that its owner changes between `call` and the queueing does not change the call."""
+    ledger, _ = new_ledger()
+
+    @ledger.task
+    def take(values: list[float]) -> None: ...
+
+    values = [1.0]
+    call = take.call(values)
+    values[0] = float("nan")
+    [task] = ledger.enqueue_many([call])
+
+    assert queued(task).args == {"values": [1.0]}

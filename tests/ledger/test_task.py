@@ -195,3 +195,14 @@ def test_a_key_is_held_until_the_end_or_until_the_first_claim() -> None:
     assert (until_end.claimed().state.key_held, until_start.claimed().state.key_held) == (1, 0)
     until_end.succeed()
     assert until_end.state.key_held == 0
+
+
+def test_the_frequent_events_are_as_their_constructors_make_them() -> None:
+    """Queued, claimed and succeeded, which are made in a shorter way, have every field of their class and no other."""
+    task = Scenario(max_attempts=3, key_stream="key:1", unique_key="k", parent="p", labels=["l"], timeout=5.0)
+    task.claimed().succeed(result=[1])
+    for event in task.events:
+        whole = type(event)(**vars(event))
+
+        assert event == whole and vars(event).keys() <= vars(whole).keys()
+        assert {name: getattr(event, name) for name in vars(whole)} == vars(whole)
