@@ -278,7 +278,9 @@ class Worker:
         """Return when enough outcomes wait, or the first of them for 50 ms, or something else wants a turn."""
         if not self._pool.done:
             seconds = min(self._next_beat - now, self._next_look - now, GIVE_BACK_SECONDS)
-            self._wake.wait(max(seconds, 0.001), for_commits=self._room() > 0)
+            # With work for every thread at hand, a commit of somebody else's is met when an outcome is due.
+            has_idle_thread = self._held_running() < self._options.run.threads
+            self._wake.wait(max(seconds, 0.001), for_commits=has_idle_thread and self._room() > 0)
         if self._pool.done and not self._pool.is_due():
             self._wake.wait(RECORD_WITHIN_SECONDS, for_commits=False)
 
