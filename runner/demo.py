@@ -154,7 +154,7 @@ def _failures(console: Console, reports: Reports) -> None:
         return
     table = _table(f"Failures (the newest {len(failures)})", "attempts", "next retry", "file", "error")
     for row in failures:
-        retry = str(row.due_at) if row.state == WAITING else "none: out of attempts"
+        retry = f"{row.due_at[11:19]} UTC" if row.state == WAITING else "no more"
         error = Text(f"{row.error_type}: {(row.error_message or '')[:48]}")
         table.add_row(f"{row.attempts_used} of {row.max_attempts}", retry, _file_of(row.args), error)
     console.print(table)
@@ -176,7 +176,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         widest = 40 if column == "file" else None
-        table.add_column(column, no_wrap=True, min_width=20 if column == "next retry" else 8, max_width=widest)
+        table.add_column(column, no_wrap=True, min_width=8, max_width=widest)
     return table
 
 
