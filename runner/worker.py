@@ -63,6 +63,7 @@ class Worker:
         self._has_claimed = False
         self._most_a_cycle = MOST_HELD
         self._queued_at = -REMEMBER_SECONDS
+        self._is_alone = False
         self._next_beat = 0.0
         self._next_look = 0.0
         self._started = time.monotonic()
@@ -182,6 +183,7 @@ class Worker:
 
     def _hold(self, claims: Sequence[Claimed], now: float) -> None:
         attempts = []
+        self._is_alone = bool(claims[0].state.lost)  # `plan` gives nothing beside such a one
         for claimed in claims:
             state = claimed.state
             held = Held(claimed, self._board.claim(state.task_id, state.attempt), now)
@@ -207,6 +209,8 @@ class Worker:
         if self._is_stopping or (options.run.once and self._has_claimed):
             return 0
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
+            return 0
+        if self._is_alone and self._held_running():
             return 0
         each = self._pool.seconds_per_task
         wanted = options.run.threads if each <= 0 else int(options.run.threads * BEGIN_WITHIN_SECONDS / each)

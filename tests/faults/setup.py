@@ -1,0 +1,144 @@
+"""What the fault tests share: a ledger in a directory of its own, real processes on it, and the verdict at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ledger import Ledger
+from tests.faults.app import DIRECTORY, declare
+from tests.faults.history import check, read_history
+
+ROOT = Path(__file__).parents[2]
+APP = "tests.faults.app:ledger"
+PATIENCE_SECONDS = 60.0
+"""How long a condition may take to come true before its test fails: far longer than it does."""
+LEASES = {"WORKLEDGER_BEAT_SECONDS": "0.1", "WORKLEDGER_LEASE_SECONDS": "1"}
+"""Short ones, for runs in which a worker falls silent."""
+
+
+class Site:
+    """A directory with a ledger, the files that tasks and producers write, and the processes started on it."""
+
+    def __init__(self, directory: Path, database: Path | None = None, **environment: str) -> None:
+        self.directory = directory
+        self.database = database or directory / "work.db"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("WORKLEDGER_")},
+            "PYTHONPATH": str(ROOT),
+            "WORKLEDGER_URL": f"sqlite:///{self.database}",
+            DIRECTORY: str(directory),
+            **environment,
+        }
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def ledger(self) -> Any:
+        """The ledger with the tasks of the fault app, for this process; the caller closes it."""
+        return declare(Ledger(f"sqlite:///{self.database}"))
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start Python with *words*; what it prints goes to a file of the directory."""
+        with (self.directory / f"{len(self.started)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=self.directory,
+                env={**self.environment, **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.started.append(process)
+        return process
+
+    def command(self, *words: str, app: str = APP, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the command ``workledger --app … WORDS``."""
+        return self.start("-m", "runner.cli", "--app", app, *words, **environment)
+
+    def finish(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for the end of *process* and return its exit code."""
+        try:
+            return process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{process.args!r} has not ended\n{self.logs()}") from None
+
+    def drain(self, *words: str, app: str = APP, **environment: str) -> int:
+        """Work the queue to its end and return the exit code."""
+        return self.finish(self.command("run", "--drain", *words, app=app, **environment))
+
+    def close(self) -> None:
+        """End what is still running of what was started here, the workers included."""
+        for process in self.started:
+            if process.poll() is None:
+                family = [process.pid, *workers_of(process)]
+                for pid in family:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                process.wait()
+
+    def logs(self) -> str:
+        """The ends of what the processes printed, for the message of a failed test."""
+        texts = [(path.name, path.read_text(errors="replace")[-3_000:]) for path in self.directory.glob("*.log")]
+        return "\n".join(f"--- {name}\n{text}" for name, text in sorted(texts) if text)
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """What a reader of the database sees, through a connection of its own."""
+        if not self.database.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=PATIENCE_SECONDS)) as reader:
+            return reader.execute(sql, parameters).fetchall()
+
+    def count(self, topic: str) -> int:
+        """How many events of *topic* the log has."""
+        return self.count_where("topic = ?", topic + ".v1")
+
+    def count_where(self, condition: str, *parameters: Any) -> int:
+        """How many events of the log meet an SQL *condition*."""
+        try:
+            return int(self.rows(f"SELECT count(*) FROM stored_events WHERE {condition}", *parameters)[0][0])
+        except (IndexError, sqlite3.OperationalError):  # the database is not made yet
+            return 0
+
+    def states(self) -> dict[str, list[str]]:
+        """The ids of the tasks in each state, by name and state (``work succeeded``), as a fold of the log gives it."""
+        found: dict[str, list[str]] = {}
+        ledger = self.ledger()
+        for (stream,) in self.rows("SELECT DISTINCT originator_id FROM stored_events WHERE topic = 'TaskQueued.v1'"):
+            record = ledger.get(stream.removeprefix("task:")).record
+            found.setdefault(f"{record.state.name} {record.state.status}", []).append(record.state.task_id)
+        ledger.close()
+        return found
+
+    def check(self) -> None:
+        """Fail unless the history keeps the promises and every view is equal to the fold of the log."""
+        problems = check(read_history(self.database, self.directory))
+        assert problems == [], "\n".join([*problems[:20], self.logs()])
+        verify = [sys.executable, "-m", "runner.cli", "projection", "verify"]
+        verdict = subprocess.run(verify, cwd=self.directory, env=self.environment, capture_output=True, check=False)
+        assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+        assert self.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def workers_of(supervisor: subprocess.Popen[bytes]) -> list[int]:
+    """The processes of the workers that *supervisor* has now."""
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(supervisor.pid).children()
+        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return []
+
+
+def wait_until(condition: Callable[[], object], what: str, site: Site | None = None) -> None:
+    """Return as soon as *condition* is true; fail with *what* was waited for if that takes too long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain until {what}\n{site.logs() if site else ''}")
+        time.sleep(0.01)
