@@ -18,7 +18,7 @@ from runner.board import Board
 from runner.logs import Log
 from runner.losses import Verdict, end_worker, timed_out
 from runner.options import RunOptions, WorkerOptions
-from runner.worker import Worker
+from runner.worker import STOP_SIGNALS, Worker
 
 TICK_SECONDS = 0.05
 RESTART_PAUSE_SECONDS = 0.2
@@ -37,6 +37,8 @@ class Child:
     """Why the supervisor ended it."""
     is_overdue: bool = False
     """Ended because of one attempt past its hard timeout: no fault of the others."""
+    told: int = 0
+    """How many of the signals to stop were passed on to it."""
 
 
 def run(ledger: Ledger, options: RunOptions) -> int:
@@ -67,7 +69,7 @@ class Supervisor:
         """See `run`."""
         with self._ledger.store.write():
             pass  # a database that cannot be used is said here, before any process is made
-        before = {number: signal.signal(number, self._signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._signal) for number in STOP_SIGNALS}
         try:
             for number in range(self._options.workers):
                 self._left[number] = self._share(number)
@@ -86,9 +88,13 @@ class Supervisor:
         return most // self._options.workers + (number < most % self._options.workers)
 
     def _signal(self, *_: object) -> None:
-        self._signals += 1
+        self._signals += 1  # passed on by the next tick: a worker may be in the making just now
+
+    def _pass_on_signals(self) -> None:
         for child in self._children.values():
-            os.kill(child.pid, signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
+            if child.told < self._signals:
+                child.told = self._signals
+                os.kill(child.pid, signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
 
     def _start(self, number: int) -> None:
         options = self._options
@@ -105,9 +111,12 @@ class Supervisor:
         self._ledger.close()  # nothing open may be shared over the fork
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal that meets the child before it has its own handlers waits until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pid = os.fork()
         if pid == 0:
             _be_worker(self._ledger, worker, board)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._children[pid] = Child(number, worker_id, pid, board, time.monotonic())
 
     def _tick(self) -> None:
@@ -115,6 +124,7 @@ class Supervisor:
         if pid in self._children:
             self._ended(self._children.pop(pid), status)
             return
+        self._pass_on_signals()
         if self._to_record:
             self._record()
         for child in self._children.values():
@@ -151,10 +161,11 @@ class Supervisor:
         self._record()
         if head.exit_code:
             self._exit_code = head.exit_code
-        elif self._signals == 0 and not self._options.once:
+        elif not self._options.once:
             if time.monotonic() - child.started < RESTART_PAUSE_SECONDS:
                 time.sleep(RESTART_PAUSE_SECONDS)
-            self._start(child.number)
+            if self._signals == 0:
+                self._start(child.number)
 
     def _record(self) -> None:
         """Record the attempts of dead workers; what cannot be stored now is tried again."""

@@ -41,6 +41,7 @@ QUEUED_SECONDS = 0.001
 REMEMBER_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SWITCH_SECONDS = 0.0005
 """Between Python threads. A cycle meets busy tasks at each statement while all writers of the database wait for it."""
 
@@ -77,6 +78,7 @@ class Worker:
         limit_output(self._options.run.output_limit)
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
         self._pool = Pool(self._ledger, self._board, self._options.run.threads, self._wake.nudge)
         threading.Thread(target=self._watch, daemon=True).start()
         self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
