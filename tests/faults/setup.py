@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 
 from ledger import Ledger
+from projections import queue as queue_view
+from projections.reports import Reports
 from tests.faults.app import DIRECTORY, declare
 from tests.faults.history import check, read_history
 
@@ -121,9 +123,10 @@ class Site:
         """Fail unless the history keeps the promises and every view is equal to the fold of the log."""
         problems = check(read_history(self.database, self.directory))
         assert problems == [], "\n".join([*problems[:20], self.logs()])
-        verify = [sys.executable, "-m", "runner.cli", "projection", "verify"]
-        verdict = subprocess.run(verify, cwd=self.directory, env=self.environment, capture_output=True, check=False)
-        assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+        ledger = self.ledger()
+        assert queue_view.verify(ledger) == []
+        assert Reports(ledger).verify() == []
+        ledger.close()
         assert self.rows("PRAGMA integrity_check") == [("ok",)]
 
 
