@@ -33,6 +33,8 @@ class WorkerOptions:
 
     run: RunOptions
     worker: str
+    supervisor: int
+    """Process id; a worker leaves when this is no longer its parent."""
     name: str
     max_tasks: int | None
     max_seconds: float | None

@@ -102,6 +102,7 @@ class Supervisor:
         worker = WorkerOptions(
             run=options,
             worker=worker_id,
+            supervisor=os.getpid(),
             name=f"{options.name}-{number + 1}",
             max_tasks=self._left[number],
             max_seconds=None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0),

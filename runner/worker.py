@@ -68,7 +68,6 @@ class Worker:
         self._next_beat = 0.0
         self._next_look = 0.0
         self._started = time.monotonic()
-        self._parent = os.getppid()
 
     def run(self) -> None:
         """Work until told to stop or nothing is left to do; every outcome is recorded when this returns."""
@@ -76,11 +75,11 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(SWITCH_SECONDS)
         limit_output(self._options.run.output_limit)
+        threading.Thread(target=self._watch, daemon=True).start()
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
         self._pool = Pool(self._ledger, self._board, self._options.run.threads, self._wake.nudge)
-        threading.Thread(target=self._watch, daemon=True).start()
         self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
         pause = 0.1
         while True:
@@ -295,7 +294,7 @@ class Worker:
         while True:
             now = time.monotonic()
             self._board.beat(now)
-            if os.getppid() != self._parent:
+            if os.getppid() != self._options.supervisor:
                 os._exit(4)
             for held in list(self._held.values()):
                 if held.soft_deadline and now >= held.soft_deadline:

@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.faults.app import AT_ONCE, DIRECTORY, declare, effects
 
 POINT = "WORKLEDGER_FAULTS_POINT"
 """Names the environment variable with the points: JSON of `describe`."""
+ORPHAN = '"orphan"'
+"""The variable's text for a worker whose supervisor dies as it is made."""
 MAIN_PID = os.getpid()
 """The process that imported this module; workers are made from it by fork."""
 met: Counter[tuple[int, str]] = Counter()
@@ -42,7 +45,7 @@ def meet(point: str) -> None:
     """Send this process its signal if this is its point, and the time has come."""
     plan = json.loads(os.environ.get(POINT, "{}"))
     is_main = os.getpid() == MAIN_PID
-    if not plan or is_main != (plan["process"] == "main"):
+    if not isinstance(plan, dict) or not plan or is_main != (plan["process"] == "main"):
         return
     with lock:
         met[os.getpid(), point] += 1
@@ -104,6 +107,19 @@ def declare_more(to: Ledger) -> Ledger:
     return to
 
 
+def after_fork() -> None:
+    """Meet the point of a worker that is just made; at the point ``orphan`` its supervisor is killed first."""
+    if os.environ.get(POINT) == ORPHAN:
+        supervisor = os.getppid()
+        (Path(os.environ[DIRECTORY]) / "orphan.met").write_text(str(os.getpid()))
+        os.kill(supervisor, signal.SIGKILL)
+        while os.getppid() == supervisor:
+            time.sleep(0.001)
+    else:
+        meet("after fork")
+
+
 if POINT in os.environ:
+    os.register_at_fork(before=lambda: meet("before fork"), after_in_child=after_fork)
     sqlite3.connect = partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
 ledger = declare_more(Ledger.from_env())

@@ -23,7 +23,7 @@ from tests.faults.history import check, read_history
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.faults.app:ledger"
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 8.0
 """How long a condition may take to come true before its test fails: far longer than it does."""
 LEASES = {"WORKLEDGER_BEAT_SECONDS": "0.1", "WORKLEDGER_LEASE_SECONDS": "1"}
 """Short ones, for runs in which a worker falls silent."""
