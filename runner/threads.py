@@ -19,6 +19,9 @@ from runner.board import Board
 from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
 
+GIVE_BACK_SECONDS = 1.0
+"""A claim not begun for so long is given back."""
+
 
 @dataclass(slots=True)
 class Held:
@@ -33,10 +36,23 @@ class Held:
     thread: int = 0
 
 
-class Pool:
-    """Threads that execute held attempts. *nudge* is called when an outcome should be recorded soon."""
+def give_back(held: Held) -> Finished:
+    """Return the outcome of a claim that was not begun in time."""
+    state = held.claimed.state
+    cause = "it was not begun in time"
+    return Finished(held.claimed, c.Interrupt(attempt=state.attempt, worker=state.worker or "", cause=cause))
 
-    def __init__(self, ledger: Ledger, board: Board, threads: int, nudge: Callable[[], None]) -> None:
+
+class Pool:
+    """Threads that execute held attempts. *nudge* is called when an outcome should be recorded soon.
+
+    A claim older than *give_back_seconds* is not begun but given back.
+    """
+
+    def __init__(
+        self, ledger: Ledger, board: Board, threads: int, nudge: Callable[[], None], give_back_seconds: float
+    ) -> None:
+        self._give_back_seconds = give_back_seconds
         self._ledger = ledger
         self._board = board
         self._nudge = nudge
@@ -85,6 +101,10 @@ class Pool:
                 self._more.get()
                 continue
             started = time.monotonic()
+            if held.taken_at < started - self._give_back_seconds:  # this process slept: it may be another's by now
+                self.done.append((held, give_back(held)))
+                self._announce()
+                continue
             finished = self._run(held, started)
             took = time.monotonic() - started
             self.seconds_per_task += (took - self.seconds_per_task) * (0.2 if took < self.seconds_per_task else 0.5)

@@ -25,12 +25,11 @@ from runner.logs import Log
 from runner.losses import LeaseWatch, boot_id, end_worker, host_name, lost, process_start
 from runner.options import WorkerOptions
 from runner.output import limit_output
-from runner.threads import Held, Pool
+from runner.threads import GIVE_BACK_SECONDS, Held, Pool, give_back
 from runner.wake import Wake
 
 BEGIN_WITHIN_SECONDS = 0.1
 RECORD_WITHIN_SECONDS = 0.05
-GIVE_BACK_SECONDS = 1.0
 MOST_HELD = 1_000
 HOLD_ALONE_SECONDS = 0.03
 """How long a cycle may hold the writer lock while nobody else wants it."""
@@ -58,6 +57,8 @@ class Worker:
         self._leases = LeaseWatch(
             ledger, beat_seconds=options.run.beat_seconds, lease_seconds=options.run.lease_seconds
         )
+        # Within half a lease nobody else can have been given what this worker has claimed.
+        self._give_back_seconds = min(GIVE_BACK_SECONDS, options.run.lease_seconds / 2)
         self._held: dict[tuple[str, int], Held] = {}
         self._finished: list[tuple[Held, Finished]] = []
         self._is_stopping = False
@@ -79,7 +80,9 @@ class Worker:
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
-        self._pool = Pool(self._ledger, self._board, self._options.run.threads, self._wake.nudge)
+        self._pool = Pool(
+            self._ledger, self._board, self._options.run.threads, self._wake.nudge, self._give_back_seconds
+        )
         self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
         pause = 0.1
         while True:
@@ -177,10 +180,8 @@ class Worker:
 
     def _collect(self) -> None:
         self._finished += self._pool.take_done()
-        for held in self._pool.take_back(time.monotonic() - GIVE_BACK_SECONDS) if self._held else ():
-            state = held.claimed.state
-            back = c.Interrupt(attempt=state.attempt, worker=self._options.worker, cause="not begun within 1 s")
-            self._finished.append((held, Finished(held.claimed, back)))
+        for held in self._pool.take_back(time.monotonic() - self._give_back_seconds) if self._held else ():
+            self._finished.append((held, give_back(held)))
 
     def _hold(self, claims: Sequence[Claimed], now: float) -> None:
         attempts = []
@@ -282,7 +283,7 @@ class Worker:
     def _await_outcomes(self, now: float) -> None:
         """Return when enough outcomes wait, or the first of them for 50 ms, or something else wants a turn."""
         if not self._pool.done:
-            seconds = min(self._next_beat - now, self._next_look - now, GIVE_BACK_SECONDS)
+            seconds = min(self._next_beat - now, self._next_look - now, self._give_back_seconds)
             # With work for every thread at hand, a commit of somebody else's is met when an outcome is due.
             has_idle_thread = self._held_running() < self._options.run.threads
             self._wake.wait(max(seconds, 0.001), for_commits=has_idle_thread and self._room() > 0)
