@@ -62,6 +62,7 @@ class Supervisor:
         self._exit_code = 0
         self._to_record: list[tuple[Child, str]] = []
         self._left: dict[int, int | None] = {}
+        self._ticked = self._awake_since = time.monotonic()
         seconds = options.max_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
@@ -128,17 +129,24 @@ class Supervisor:
         self._pass_on_signals()
         if self._to_record:
             self._record()
-        for child in self._children.values():
-            self._check(child)
+        self._look()
         time.sleep(TICK_SECONDS)
 
-    def _check(self, child: Child) -> None:
-        """End a worker that is silent for a lease or hosts an attempt past its hard timeout."""
+    def _look(self) -> None:
+        """Check each worker. Silence counts only from when this process itself has been awake."""
         now = time.monotonic()
+        if now - self._ticked > self._options.lease_seconds / 2:
+            self._awake_since = now
+        self._ticked = now
+        for child in self._children.values():
+            self._check(child, now)
+
+    def _check(self, child: Child, now: float) -> None:
+        """End a worker that is silent for a lease or hosts an attempt past its hard timeout."""
         overdue = [shown for shown in child.board.shown() if shown.is_begun and 0 < shown.deadline < now]
         if overdue and child.limit is None:
             child.limit, child.is_overdue = "an attempt went on past its hard timeout", True
-        elif now - child.board.head().beat > self._options.lease_seconds and child.limit is None:
+        elif now - max(child.board.head().beat, self._awake_since) > self._options.lease_seconds and not child.limit:
             child.limit = f"silent for {self._options.lease_seconds:.0f} s"
         else:
             return
