@@ -172,14 +172,14 @@ class SqliteStore:
         self._unit: SqliteUnit | None = None
 
     @contextmanager
-    def write(self) -> Iterator[SqliteUnit]:
+    def write(self, wait_seconds: float | None = None) -> Iterator[SqliteUnit]:
         """Begin a transaction that may write; makes the log's tables in a new file."""
         if self._unit is not None and self.datastore.is_writing():
             yield self._unit
             return
         if not self._is_prepared:
             self.prepare()
-        with self.datastore.write() as connection:
+        with self.datastore.write(wait_seconds) as connection:
             self._unit = unit = SqliteUnit(connection, self.mapper, self.recorder, self.clock.now())
             try:
                 yield unit

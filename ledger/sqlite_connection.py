@@ -76,14 +76,17 @@ class LedgerDatastore(SQLiteDatastore):
             yield cast(SQLiteCursor, _NamedCursor(connection))
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Yield the writing connection inside BEGIN IMMEDIATE; commit at the end, roll back on any error."""
+    def write(self, wait_seconds: float | None = None) -> Iterator[sqlite3.Connection]:
+        """Yield the writing connection inside BEGIN IMMEDIATE; commit at the end, roll back on any error.
+
+        It waits for its turn after other processes: *wait_seconds* at most if given.
+        """
         with self._mutex:
             if self._depth:
                 yield self._open_writer()
                 return
             if self._lock is not None:
-                self._lock.acquire()
+                self._lock.acquire(wait_seconds)
             try:
                 yield from self._immediate()
             finally:

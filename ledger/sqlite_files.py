@@ -6,8 +6,11 @@ import fcntl
 import os
 from pathlib import Path
 
+from ledger.clock import SystemClock
 from ledger.errors import StorageUnavailable
 
+CLOCK = SystemClock()
+POLL_SECONDS = 0.005
 NETWORK_FILE_SYSTEMS = frozenset(
     [
         "nfs",
@@ -52,14 +55,32 @@ class WriterLock:
         self.path = database.with_name(database.name + ".lock")
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
-        """Wait until no other process holds the lock, then hold it."""
+    def acquire(self, wait_seconds: float | None = None) -> None:
+        """Wait until no other process holds the lock, then hold it; at most *wait_seconds* if given.
+
+        Raises:
+            StorageUnavailable: It cannot be opened, or was held by others all that time.
+        """
         if self._descriptor is None:
             try:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
                 raise StorageUnavailable(f"cannot open the writers' lock {self.path}: {error.strerror}") from error
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if wait_seconds is None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        else:
+            self._poll(self._descriptor, wait_seconds)
+
+    def _poll(self, descriptor: int, wait_seconds: float) -> None:
+        deadline = CLOCK.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if CLOCK.monotonic() >= deadline:
+                    raise StorageUnavailable(f"other writers held {self.path} for {wait_seconds:.3g} s") from None
+                CLOCK.sleep(POLL_SECONDS)
 
     def release(self) -> None:
         """Let the next writer go on."""

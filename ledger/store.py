@@ -78,8 +78,10 @@ class Store(Protocol):
 
     url: str
 
-    def write(self) -> AbstractContextManager[Unit]:
+    def write(self, wait_seconds: float | None = None) -> AbstractContextManager[Unit]:
         """Begin a transaction that may write, waiting for its turn; re-entrant within a thread.
+
+        *wait_seconds* bounds the wait for other processes, one of which may be frozen; None: as long as it takes.
 
         Raises:
             StorageUnavailable: The database cannot be used now; nothing was stored.

@@ -34,10 +34,12 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> float | None:
-    """Return when process *pid* started (seconds since 1970), or None if there is none or it is a zombie."""
+    """Return when process *pid* started (seconds since 1970), or None if there is none.
+
+    A dead process is there until its parent has taken note of its end; a supervisor does so when it has recorded it.
+    """
     try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return None
 
@@ -50,13 +52,18 @@ def lost(cause: str) -> Verdict:
     return lambda state: c.Lose(attempt=state.attempt, worker=state.worker or "", cause=cause)
 
 
-def end_worker(ledger: Ledger, worker: str, cause: str, verdict: Verdict, *, actor: str) -> list[c.Outcome]:
+def end_worker(
+    ledger: Ledger, worker: str, cause: str, verdict: Verdict, *, actor: str, wait_seconds: float | None = None
+) -> list[c.Outcome]:
     """Record the end of *worker*: each attempt it holds by *verdict*, its heartbeat gone, `WorkerStopped`.
 
     Idempotent: a worker that holds nothing and has no heartbeat is left alone. Returns what was recorded.
+
+    Raises:
+        StorageUnavailable: Also if *wait_seconds* are given and other writers held the database for so long.
     """
     while True:
-        with ledger.store.write() as unit:
+        with ledger.store.write(wait_seconds) as unit:
             if not is_prepared(unit):
                 prepare(unit)
             if not catch_up(unit):

@@ -62,6 +62,7 @@ class Supervisor:
         self._exit_code = 0
         self._to_record: list[tuple[Child, str]] = []
         self._left: dict[int, int | None] = {}
+        self._patience = min(RESTART_PAUSE_SECONDS, options.lease_seconds / 8)
         self._ticked = self._awake_since = time.monotonic()
         seconds = options.max_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
@@ -122,10 +123,11 @@ class Supervisor:
         self._children[pid] = Child(number, worker_id, pid, board, time.monotonic())
 
     def _tick(self) -> None:
-        pid, status = os.waitpid(-1, os.WNOHANG) if self._children else (0, 0)
-        if pid in self._children:
-            self._ended(self._children.pop(pid), status)
-            return
+        for child in list(self._children.values()):
+            # The dead process stays until its attempts are recorded: no other worker finds it gone before.
+            if end := os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                del self._children[child.pid]
+                self._ended(child, end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
         self._pass_on_signals()
         if self._to_record:
             self._record()
@@ -153,11 +155,11 @@ class Supervisor:
         self._log.warning("worker_killed", worker=child.worker, cause=child.limit)
         os.kill(child.pid, signal.SIGKILL)
 
-    def _ended(self, child: Child, status: int) -> None:
-        code = os.waitstatus_to_exitcode(status)
+    def _ended(self, child: Child, code: int) -> None:
         head = child.board.head()
         self._raised += head.raised
         if code == 0:
+            os.waitpid(child.pid, 0)
             return
         left = self._left[child.number]
         if left is not None:
@@ -187,12 +189,14 @@ class Supervisor:
                     cause,
                     self._verdict(child, cause),
                     actor=f"system:supervisor:{os.getpid()}",
+                    wait_seconds=self._patience,  # the writer waited for may be a frozen worker of this one's
                 )
             except StorageUnavailable as error:
                 self._log.warning("storage_unavailable", error=str(error))
-                time.sleep(RESTART_PAUSE_SECONDS)
+                time.sleep(self._patience)
                 return
             self._to_record.pop(0)
+            os.waitpid(child.pid, 0)
             self._raised += sum(isinstance(outcome, c.Fail | c.Lose) for outcome in outcomes)
             self._log.warning("attempts_ended", of=child.worker, cause=cause, count=len(outcomes))
 
