@@ -114,6 +114,7 @@ class LeaseWatch:
         self._beat = beat_seconds
         self._lease = lease_seconds
         self._seen: dict[str, _Sighting] = {}
+        self._looked = 0.0
 
     def gone(self, unit: Unit, me: str) -> dict[str, str]:
         """Return the workers that hold attempts or a heartbeat row and are gone, each with the cause.
@@ -122,6 +123,11 @@ class LeaseWatch:
         lease has run out by the store's clock and the heartbeat stood still for two beats by this watcher's.
         """
         rows = {row[0]: row for row in unit.rows(SQL["all_workers"])}
+        now = self._ledger.clock.monotonic()
+        # What kept this watcher from looking (a lock, a frozen host) may have kept the others from showing heartbeats.
+        is_awake = now - self._looked <= 2 * self._beat
+        self._seen = {worker: seen for worker, seen in self._seen.items() if is_awake and worker in rows}
+        self._looked = now
         holders = {row[0] for row in unit.rows(SQL["running_workers"])}
         causes = {}
         for worker in (holders | rows.keys()) - {me}:

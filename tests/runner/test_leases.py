@@ -1,0 +1,57 @@
+"""Leases: who is judged gone, and when, by a watcher of heartbeats."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ledger.clock import to_us
+from ledger.testing import ManualClock, memory_ledger
+from projections.queue import SQL, prepare
+from runner.losses import LeaseWatch
+
+BEAT_SECONDS, LEASE_SECONDS = 5.0, 30.0
+
+
+class Watched:
+    """A watcher on a clock of its own hand, and one other worker, of another host."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.ledger = memory_ledger(self.clock)
+        self.watch = LeaseWatch(self.ledger, beat_seconds=BEAT_SECONDS, lease_seconds=LEASE_SECONDS)
+        with self.ledger.store.write() as unit:
+            prepare(unit)
+            now_us = to_us(unit.now)
+            unit.run(SQL["put_worker"], ("other", "w", "far away", "boot", 1, 0.0, now_us, now_us, 0, 4, "[]"))
+
+    def beat(self) -> None:
+        with self.ledger.store.write() as unit:
+            unit.run(SQL["beat"], (to_us(unit.now), "other"))
+
+    def looks(self, seconds: float) -> bool:
+        """Let time pass and look; whether the other one is judged gone."""
+        self.clock.advance(timedelta(seconds=seconds))
+        with self.ledger.store.write() as unit:
+            return "other" in self.watch.gone(unit, "me")
+
+
+def test_a_worker_silent_for_a_lease_is_gone() -> None:
+    """A heartbeat that stands still is judged when the lease is over, not before; one that moves on never."""
+    watched = Watched()
+    assert [watched.looks(BEAT_SECONDS) for _ in range(7)] == [False] * 6 + [True]
+    watched = Watched()
+    for _ in range(20):
+        watched.beat()
+        assert not watched.looks(BEAT_SECONDS)
+
+
+def test_a_watcher_that_could_not_look_judges_nobody_by_that_time() -> None:
+    """After a pause of its own it gives the others two more beats: what stopped it may have stopped them."""
+    watched = Watched()
+    assert not watched.looks(BEAT_SECONDS)
+    assert not watched.looks(10 * LEASE_SECONDS)
+    assert not watched.looks(BEAT_SECONDS)
+    watched.beat()
+    assert not watched.looks(BEAT_SECONDS)
+    assert not watched.looks(10 * LEASE_SECONDS)
+    assert [watched.looks(BEAT_SECONDS) for _ in range(2)] == [False, True]
