@@ -73,9 +73,16 @@ def doomed() -> None:
         raise Fail("it can never work")
 
 
+def hold(name: str) -> None:
+    """Go on until there is a file of this name in the directory."""
+    with effects():
+        while not (Path(os.environ[DIRECTORY]) / name).exists():
+            time.sleep(0.005)
+
+
 def declare(to: Ledger) -> Ledger:
     """Register the tasks and return the ledger."""
-    for function in (work, work_async, flaky, doomed):
+    for function in (work, work_async, flaky, doomed, hold):
         to.task(retry=AT_ONCE, max_attempts=None)(function)
 
     @to.task(retry=AT_ONCE, max_attempts=None)

@@ -99,10 +99,19 @@ def die(times: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def freeze() -> None:
+    """In its first attempt stop this process inside a transaction; nothing is written."""
+    with effects() as attempt:
+        if attempt.attempt == 1:
+            with ledger.store.write():
+                (Path(os.environ[DIRECTORY]) / "frozen").write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def declare_more(to: Ledger) -> Ledger:
     """Register the tasks of the fault app and those of this module, and return the ledger."""
     declare(to)
-    for function in (step, die):
+    for function in (step, die, freeze):
         to.task(retry=AT_ONCE, max_attempts=None)(function)
     return to
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -18,12 +19,13 @@ import psutil
 from ledger import Ledger
 from projections import queue as queue_view
 from projections.reports import Reports
-from tests.faults.app import DIRECTORY, declare
+from tests.faults.app import DIRECTORY
+from tests.faults.crashing import declare_more
 from tests.faults.history import check, read_history
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.faults.app:ledger"
-PATIENCE_SECONDS = 8.0
+PATIENCE_SECONDS = 60.0
 """How long a condition may take to come true before its test fails: far longer than it does."""
 LEASES = {"WORKLEDGER_BEAT_SECONDS": "0.1", "WORKLEDGER_LEASE_SECONDS": "1"}
 """Short ones, for runs in which a worker falls silent."""
@@ -45,8 +47,18 @@ class Site:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def ledger(self) -> Any:
-        """The ledger with the tasks of the fault app, for this process; the caller closes it."""
-        return declare(Ledger(f"sqlite:///{self.database}"))
+        """The ledger with the tasks of the fault apps, for this process; the caller closes it."""
+        return declare_more(Ledger(f"sqlite:///{self.database}"))
+
+    def enqueue(self, *calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
+        """Queue calls of the app's tasks in one commit, acknowledge them and return their ids."""
+        ledger = self.ledger()
+        made = [ledger.functions[name].using(**options).call(*args) for name, args in calls]
+        ids = [task.id for task in ledger.enqueue_many(made)]
+        ledger.close()
+        with (self.directory / "test.acknowledged").open("a") as file:
+            file.writelines(json.dumps({"id": one}) + "\n" for one in ids)
+        return ids
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start Python with *words*; what it prints goes to a file of the directory."""

@@ -1,0 +1,106 @@
+"""Workers frozen past their lease: others take over, and what the sleeper says afterwards changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+from tests.faults.crashing import POINT
+from tests.faults.setup import LEASES, Site, wait_until, workers_of
+
+CRASHING = "tests.faults.crashing:ledger"
+STEPS = [("work", (0,))] * 30
+
+
+def send(pids: list[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def begun(site: Site) -> int:
+    """How many attempts have written that they begin."""
+    return sum(path.read_text().count('"begin"') for path in site.directory.glob("*.effects"))
+
+
+def frozen_run(site: Site) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Start a run that holds one long attempt and claims not begun, and freeze it; return it and its processes."""
+    first = site.enqueue(*[("work", (0,))] * 3, priority=2)
+    run = site.command("run", "--threads", "1", **LEASES)
+    wait_until(lambda: begun(site) == len(first), "the first tasks have run", site)
+    site.enqueue(("hold", ("go",)), *STEPS, priority=1)
+    wait_until(lambda: begun(site) > len(first), "the long task has begun", site)
+    family = [run.pid, *workers_of(run)]
+    send(family, signal.SIGSTOP)
+    return run, family
+
+
+@pytest.mark.parametrize("first", ["supervisor", "worker"])
+def test_the_result_of_a_worker_that_slept_past_its_lease_is_rejected(site: Site, first: str) -> None:
+    """A frozen worker's attempts are lost and run elsewhere; awake, it begins nothing old and its result is rejected."""
+    run, family = frozen_run(site)
+    (site.directory / "go").touch()
+    site.drain(**LEASES)
+    assert site.count("AttemptLost") > 1
+    assert site.count("LateResultRejected") == 0
+    supervisor, worker = family
+    send([supervisor if first == "supervisor" else worker], signal.SIGCONT)
+    if first == "supervisor":
+        looks = psutil.Process(supervisor).num_ctx_switches().voluntary + 5
+        wait_until(lambda: psutil.Process(supervisor).num_ctx_switches().voluntary > looks, "it has looked", site)
+    send(family, signal.SIGCONT)
+    wait_until(lambda: site.count("LateResultRejected"), "the late result is rejected", site)
+    run.send_signal(signal.SIGTERM)
+
+    assert site.finish(run) == 0, site.logs()
+    assert site.count("LateResultRejected") == 1
+    site.check()
+
+
+def frozen_in_a_transaction(site: Site, workers: int) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a run in which all workers hold a long attempt, but for one that stops inside a transaction."""
+    site.enqueue(*[("hold", ("go",))] * (workers - 1))
+    run = site.command("run", "--workers", str(workers), "--threads", "1", app=CRASHING, **LEASES, **{POINT: "{}"})
+    wait_until(lambda: begun(site) == workers - 1, "all but one are busy", site)
+    site.enqueue(("freeze", ()))
+    mark = site.directory / "frozen"
+    wait_until(lambda: mark.exists() and mark.read_text(), "the last one is frozen", site)
+    return run, int(mark.read_text())
+
+
+def beats(site: Site) -> list[int]:
+    """How often each worker that is known has shown a heartbeat."""
+    return [beats for (beats,) in site.rows("SELECT beats FROM workers ORDER BY beats")]
+
+
+def test_a_worker_frozen_in_a_transaction_is_ended_by_its_supervisor(site: Site) -> None:
+    """The others wait for the lock that it holds, lose nothing of their own, and go on when it is killed."""
+    run, _ = frozen_in_a_transaction(site, workers=4)
+    wait_until(lambda: site.count("AttemptLost"), "what it had is lost", site)
+    before = beats(site)[-1]
+    wait_until(lambda: beats(site)[-1] > before + 5, "the others have looked at each other", site)
+    (site.directory / "go").touch()
+    run.send_signal(signal.SIGTERM)
+    assert site.finish(run) in (0, 1), site.logs()
+    site.drain(app=CRASHING)
+
+    assert site.count("AttemptLost") == 1, "only the frozen one's"
+    assert site.count("LateResultRejected") == 0
+    site.check()
+
+
+def test_a_supervisor_ends_a_frozen_worker_although_it_waits_for_its_lock(site: Site) -> None:
+    """Another worker dies while one is frozen in a transaction: its loss can be recorded when that one is killed."""
+    run, frozen = frozen_in_a_transaction(site, workers=2)
+    [other] = [pid for pid in workers_of(run) if pid != frozen]
+    os.kill(other, signal.SIGKILL)
+    wait_until(lambda: site.count("AttemptLost") == 2, "what both had is lost", site)
+    (site.directory / "go").touch()
+    run.send_signal(signal.SIGTERM)
+    assert site.finish(run) in (0, 1), site.logs()
+    site.drain(app=CRASHING)
+
+    site.check()
