@@ -10,10 +10,11 @@ from itertools import compress
 from typing import NamedTuple
 
 SLOTS = 4_096
-_HEAD = struct.Struct("=dqqq")  # last beat (monotonic seconds), attempts that raised, attempts taken, exit code
+_HEAD = struct.Struct("=dqqq?")  # last beat (monotonic seconds), attempts that raised, attempts taken, exit code, left
 _BEAT = struct.Struct("=d")
 _COUNTS = struct.Struct("=qq")
 _CODE = struct.Struct("=q")
+_LEFT = struct.Struct("=?")
 _SLOT = struct.Struct("=16sIBd")  # task uuid, attempt, state, hard deadline (monotonic seconds, 0: none)
 _STATE = struct.Struct("=Bd")
 _STATE_AT = 20
@@ -29,6 +30,8 @@ class Head(NamedTuple):
     taken: int
     """Attempts claimed and not given back."""
     exit_code: int
+    has_left: bool
+    """Whether it came to its own end. An exit code of 0 alone may be a task's."""
 
 
 class Shown(NamedTuple):
@@ -59,6 +62,10 @@ class Board:
     def give_up(self, exit_code: int) -> None:
         """Show that the worker itself cannot go on, and that another in its place could not either."""
         _CODE.pack_into(self._memory, _BEAT.size + _COUNTS.size, exit_code)
+
+    def leave(self) -> None:
+        """Show that the worker has come to its own end, and holds nothing."""
+        _LEFT.pack_into(self._memory, _HEAD.size - _LEFT.size, True)
 
     def head(self) -> Head:
         """Return what the worker shows of itself."""

@@ -158,7 +158,7 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         head = child.board.head()
         self._raised += head.raised
-        if code == 0:
+        if head.has_left:
             os.waitpid(child.pid, 0)
             return
         left = self._left[child.number]
@@ -221,6 +221,7 @@ def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
     code = 1
     try:
         Worker(ledger, options, board).run()
+        board.leave()
         code = 0
     except LedgerError as error:
         Log(options.run.log_format, worker=options.worker).warning("view_stopped", error=str(error))
