@@ -17,7 +17,8 @@ from ledger.errors import InvalidOption, NotRegistered
 from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
 from ledger.handle import Task
 from ledger.ids import mint
-from ledger.options import UNSET, Options, Unset
+from ledger.options import UNSET, Options, Unset, one_of
+from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import Retry
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
@@ -83,6 +84,7 @@ class Ledger:
         unique: bool | str | None | Unset = UNSET,
         unique_until: Literal["end", "start"] | Unset = UNSET,
         labels: list[str] | tuple[str, ...] | Unset = UNSET,
+        output: OutputMode | None = None,
     ) -> _Decorator: ...
     def task(  # type: ignore[misc]
         self,
@@ -100,14 +102,19 @@ class Ledger:
         unique: bool | str | Unset | None = UNSET,
         unique_until: Literal["end", "start"] | Unset = UNSET,
         labels: list[str] | tuple[str, ...] | Unset = UNSET,
+        output: OutputMode | None = None,
     ) -> Any:
         """Register a plain or async function as a task, with or without options (see `Options`).
+
+        *output* says which attempts' output is kept, where the worker's setting `output` does not suit this task.
 
         Raises:
             InvalidOption: The name is taken, or an option is outside what is allowed.
         """
-        given = {k: v for k, v in locals().items() if k not in ("self", "function", "name")}
-        decorator = _Decorator(self, name, Options().merged(**given))
+        given = {k: v for k, v in locals().items() if k not in ("self", "function", "name", "output")}
+        if output is not None:
+            one_of("output", output, OUTPUT_MODES)
+        decorator = _Decorator(self, name, Options().merged(**given), output)
         return decorator if function is None else decorator(function)
 
     def register(self, task: TaskFunction[Any, Any]) -> None:
@@ -233,10 +240,11 @@ class Ledger:
 class _Decorator:
     """What ``@ledger.task(…)`` is before it meets its function."""
 
-    def __init__(self, ledger: Ledger, name: str | None, options: Options) -> None:
+    def __init__(self, ledger: Ledger, name: str | None, options: Options, output: OutputMode | None) -> None:
         self._ledger = ledger
         self._name = name
         self._options = options
+        self._output = output
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -247,6 +255,7 @@ class _Decorator:
     def __call__(self, function: Callable[..., Any]) -> Any:
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
         task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name_of(function), self._options)
+        task.output = self._output
         self._ledger.register(task)
         return task
 

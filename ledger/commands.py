@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ledger.events import ErrorDetail
+from ledger.events import ErrorDetail, OutputDigest, Usage
 from ledger.retry import StoredRetry
 
 
@@ -62,6 +62,8 @@ class Succeed:
     started_at: datetime
     finished_at: datetime
     result: Any
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class Fail:
     finished_at: datetime | None
     error: ErrorDetail
     forever: bool = False
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,8 @@ class Delay:
     started_at: datetime
     finished_at: datetime
     seconds: float
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

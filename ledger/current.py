@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import NoReturn
+from typing import Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
 from ledger.errors import NotInTask
 from ledger.signals import DEFAULT_DELAY_SECONDS, Delay
+
+
+class Sink(Protocol):
+    """What keeps the text that an attempt prints."""
+
+    def write(self, stream: Literal["stdout", "stderr"], text: str) -> None:
+        """Take *text* printed to *stream*."""
 
 
 class Current:
@@ -24,6 +31,7 @@ class Current:
         run_as: str,
         worker: str,
         is_cancelled: Callable[[], bool] = lambda: False,
+        open_sink: Callable[[], Sink] | None = None,
     ) -> None:
         self.id = task_id
         self.name = name
@@ -31,6 +39,9 @@ class Current:
         self.run_as = run_as
         self.worker = worker
         self._is_cancelled = is_cancelled
+        self._open_sink = open_sink
+        self._sink: Sink | None = None
+        self._ends: list[Callable[[], None]] = []
         self.printed = 0
         """Characters written to standard output and error by this attempt so far."""
         self.children: list[NewTask] = []
@@ -45,6 +56,30 @@ class Current:
     def cancelled(self) -> bool:
         """Whether somebody asked for this task to end; 30 s later its process is ended."""
         return self._is_cancelled()
+
+    def sink(self) -> Sink | None:
+        """Return where what this attempt prints is kept, opened at the first call; None where it is not kept."""
+        if self._sink is None and self._open_sink is not None:
+            self._sink = self._open_sink()
+        return self._sink
+
+    @property
+    def opened(self) -> Sink | None:
+        """The sink, if this attempt has printed."""
+        return self._sink
+
+    def use_sink(self, sink: Sink) -> None:
+        """Keep what is printed from now on in *sink*."""
+        self._sink = sink
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have *call* called when the function has returned or raised, before the outcome is made."""
+        self._ends.append(call)
+
+    def end(self) -> None:
+        """Call what `at_end` was given."""
+        for call in self._ends:
+            call()
 
     def delay(self, seconds: float = DEFAULT_DELAY_SECONDS) -> NoReturn:
         """End this attempt and run the task again in *seconds*: the same as ``raise Delay(seconds)``."""

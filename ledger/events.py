@@ -21,6 +21,23 @@ class ErrorDetail(TypedDict, total=False):
     traceback: str
 
 
+class OutputDigest(TypedDict, total=False):
+    """What an outcome says of what the attempt printed: SHA-256 of the kept text in order as UTF-8, and counts."""
+
+    sha256: str
+    bytes: int
+    lines: int
+    dropped_bytes: int
+    dropped_lines: int
+
+
+class Usage(TypedDict, total=False):
+    """What an attempt took: CPU of its thread, and the most memory its process ever had until then."""
+
+    cpu_seconds: float
+    peak_rss_bytes: int
+
+
 # Events have no slots: the library's mapper contract reads and fills their __dict__.
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -95,6 +112,8 @@ class TaskSucceeded(Event):
     started_at: datetime
     finished_at: datetime
     result: Any = None
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +127,8 @@ class TaskFailed(Event):
     finished_at: datetime | None = None
     error: ErrorDetail
     final: bool
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +142,8 @@ class TaskDelayed(Event):
     finished_at: datetime
     seconds: float
     final: bool
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +180,7 @@ class LateResultRejected(Event):
     outcome: str
     result: Any = None
     error: ErrorDetail | None = None
+    output: OutputDigest | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +227,8 @@ class TaskCancelled(Event):
     attempt: int | None = None
     ended: str | None = None
     error: ErrorDetail | None = None
+    output: OutputDigest | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from ledger.acts import NewTask, OnDuplicate
 from ledger.commands import Queue
 from ledger.errors import InvalidArguments, InvalidValue
 from ledger.options import UNSET, Options, Unset
+from ledger.output import OutputMode
 from ledger.retry import Retry
 from ledger.values import copy_json
 
@@ -93,6 +94,8 @@ class TaskFunction(Generic[P, R]):
         self.function = function
         self.name = name
         self.options = options
+        self.output: OutputMode | None = None
+        """Which attempts' output is kept; None: as the worker's setting says."""
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
         self._names = tuple(self.signature.parameters)

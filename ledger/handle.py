@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from ledger.errors import NotFound, ResultTimeout, TaskEnded
 from ledger.ids import task_stream
+from ledger.output import OutputLine, chunks_of, lines_of
 from ledger.record import AttemptRecord, TaskRecord, fold_record
 from ledger.task import ENDED, SUCCEEDED
 
@@ -59,6 +60,16 @@ class Task(Generic[R]):
         """Every event of the task, oldest first."""
         with self._ledger.store.read() as snapshot:
             return [event for _, event in snapshot.stream(task_stream(self.id))]
+
+    def output(self, attempt: int | None = None) -> list[OutputLine]:
+        """Return what an attempt (by default the newest) printed, line by line; so far, if it still runs.
+
+        Empty also where nothing was kept, or what was kept has been pruned.
+        """
+        with self._ledger.store.read() as snapshot:
+            if attempt is None:
+                attempt = self.record.state.attempt
+            return list(lines_of(chunks_of(snapshot, self.id, attempt)))
 
     def result(self, timeout: float | None = None) -> R:
         """Wait at most *timeout* seconds (None: for ever) for the task's end and return what its function returned.

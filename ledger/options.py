@@ -69,8 +69,8 @@ class Options:
         if self.timeout is not None:
             _seconds("timeout", self.timeout, above_zero=True)
         _seconds("kill_after", self.kill_after)
-        _one_of("unique_until", self.unique_until, ("end", "start"))
-        _one_of("on_duplicate", self.on_duplicate, ("return", "reschedule"))
+        one_of("unique_until", self.unique_until, ("end", "start"))
+        one_of("on_duplicate", self.on_duplicate, ("return", "reschedule"))
         _check_unique(self.unique)
         _check_labels(self.labels)
         _check_run_after(self.run_after)
@@ -100,7 +100,8 @@ def _seconds(name: str, value: object, *, above_zero: bool = False) -> None:
         raise InvalidOption(f"{name} is {shown(value)}; allowed is a number of seconds, {least} {MAX_SECONDS}")
 
 
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise `InvalidOption` unless *value* is one of *allowed*."""
     if value not in allowed:
         raise InvalidOption(f"{name} is {shown(value)}; allowed is {' or '.join(map(repr, allowed))}")
 

@@ -28,6 +28,9 @@ class AttemptRecord:
     ended_at: datetime | None = None
     error: e.ErrorDetail | None = None
     cause: str | None = None
+    output: e.OutputDigest | None = None
+    """What is said of its output, once it has ended; the text is in `Task.output`."""
+    usage: e.Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +131,8 @@ def _attempt(record: TaskRecord, event: Any, outcome: str, **changes: Any) -> Ta
             ended_at=event.at,
             started_at=getattr(event, "started_at", None),
             finished_at=getattr(event, "finished_at", None),
+            output=getattr(event, "output", None),
+            usage=getattr(event, "usage", None),
             **changes,
         )
         if attempt.number == event.attempt

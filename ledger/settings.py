@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     """Between two heartbeats of a worker."""
     lease_seconds: float = Field(default=30.0, ge=0.2, le=86_400)
     """A worker that shows no heartbeat for so long has lost its attempts; at least four heartbeats."""
+    output: Literal["all", "failures", "none"] = "all"
+    """What attempts print is kept: of all, of those that do not succeed, of none. A task may say otherwise."""
+    output_keep: int = Field(default=8 * MEBIBYTE, ge=64 * 1024)
+    """Bytes kept of what one attempt prints; of more the middle is dropped."""
+    output_echo: bool = True
+    """Whether what tasks print also goes to the worker's own standard output and error."""
     output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
     """Characters that one attempt may print before `OutputLimit` is raised in it."""
 

@@ -24,7 +24,8 @@ from ledger.statements import statements
 from ledger.store import RawEvent, Recorded
 
 SQL = statements("ledger", "sql/sqlite/events.sql")
-SCHEMA_VERSION = 1
+OUTPUT_SQL = statements("ledger", "sql/sqlite/output.sql")
+SCHEMA_VERSION = 2
 _ROWS_PER_STEP = (256, 64, 16, 4, 1)
 _CREATE = ("create_events", "refuse_update", "refuse_delete", "refuse_replace", "create_readable")
 
@@ -39,7 +40,7 @@ class LedgerRecorder(SQLiteProcessRecorder):
     def construct_create_table_statements(self) -> list[str]:
         """Return our log's statements, then the library's table of checkpoints."""
         tracking = super().construct_create_table_statements()[1:]
-        return [*(SQL[name] for name in _CREATE), *tracking]
+        return [*(SQL[name] for name in _CREATE), OUTPUT_SQL["create_output"], *tracking]
 
     def _insert_events(
         self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any

@@ -154,6 +154,8 @@ def _succeeded(state: TaskState, command: c.Succeed, act: c.Act) -> e.TaskSuccee
             "started_at": command.started_at,
             "finished_at": command.finished_at,
             "result": command.result,
+            "output": command.output,
+            "usage": command.usage,
         }
     )
 
@@ -170,6 +172,8 @@ def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Inter
                 finished_at=command.finished_at,
                 error=command.error,
                 final=command.forever or last,
+                output=command.output,
+                usage=command.usage,
             )
         case c.Delay():
             return e.TaskDelayed(
@@ -179,6 +183,8 @@ def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Inter
                 finished_at=command.finished_at,
                 seconds=command.seconds,
                 final=last,
+                output=command.output,
+                usage=command.usage,
             )
         case c.Lose():
             return e.AttemptLost(
@@ -202,14 +208,21 @@ def _late(state: TaskState, command: c.Outcome, act: c.Act) -> list[e.Event]:
             outcome=names[type(command)],
             result=command.result if isinstance(command, c.Succeed) else None,
             error=command.error if isinstance(command, c.Fail) else None,
+            output=command.output,
         )
     ]
 
 
 def _cancelled(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Interrupt, act: c.Act) -> e.TaskCancelled:
     names = {c.Fail: "failed", c.Delay: "delayed", c.Lose: "lost", c.Interrupt: "interrupted"}
-    error = command.error if isinstance(command, c.Fail) else None
-    return e.TaskCancelled(**_envelope(state, act), attempt=command.attempt, ended=names[type(command)], error=error)
+    return e.TaskCancelled(
+        **_envelope(state, act),
+        attempt=command.attempt,
+        ended=names[type(command)],
+        error=command.error if isinstance(command, c.Fail) else None,
+        output=command.output if isinstance(command, c.Fail | c.Delay) else None,
+        usage=command.usage if isinstance(command, c.Fail | c.Delay) else None,
+    )
 
 
 def _cancel(state: TaskState, act: c.Act) -> list[e.Event]:

@@ -12,8 +12,12 @@ import typer
 from ledger.api import Ledger
 from ledger.clock import from_us, to_us
 from ledger.errors import CorruptEvent
+from ledger.events import Event
+from ledger.ids import TASK_PREFIX
+from ledger.output import chunks_of, digest_of
 from ledger.sqlite import SCHEMA_VERSION
 from ledger.statements import statements
+from ledger.store import Snapshot
 from ledger.task import WAITING, TaskState
 from projections import queue as queue_view
 from projections.reports import Reports
@@ -192,7 +196,8 @@ def check(context: typer.Context) -> None:
             for raw in raws:
                 count += 1
                 try:
-                    snapshot.decode(raw)
+                    event = snapshot.decode(raw)
+                    problems += _check_output(snapshot, event)
                 except CorruptEvent as error:
                     problems.append(str(error))
             position = raws[-1][0]
@@ -201,6 +206,22 @@ def check(context: typer.Context) -> None:
     print_line(f"{count} events read, {len(problems)} problems")
     if problems:
         raise typer.Exit(1)
+
+
+def _check_output(snapshot: Snapshot, event: Event) -> list[str]:
+    """Return how the kept output of the attempt that *event* ends differs from its digest; pruned output does not."""
+    digest = getattr(event, "output", None)
+    if digest is None:
+        return []
+    task_id = event.originator_id.removeprefix(TASK_PREFIX)
+    attempt = event.attempt  # type: ignore[attr-defined]
+    try:
+        chunks = list(chunks_of(snapshot, task_id, attempt))
+    except ValueError as error:
+        return [f"the output of attempt {attempt} of task {task_id} cannot be read: {error}"]
+    if not chunks or digest_of(chunks) == digest["sha256"]:
+        return []
+    return [f"the output of attempt {attempt} of task {task_id} is not what its outcome says (SHA-256 differs)"]
 
 
 def _prepare(session: Session) -> str:

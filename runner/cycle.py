@@ -15,6 +15,7 @@ from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.events import Event
 from ledger.ids import mint
+from ledger.output import Printed, put
 from ledger.retry import StoredRetry
 from ledger.store import Unit
 from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
@@ -34,11 +35,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What became of a claimed attempt: the command that reports it, and the children to queue if it succeeds."""
+    """What became of a claimed attempt: the command that reports it, children to queue if it succeeds, its output."""
 
     claimed: Claimed
     command: c.Outcome
     children: Sequence[NewTask] = ()
+    printed: Printed | None = None
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class Cycle:
             rest = list(finished)
         for one in rest:
             turn.rejected += record_one(unit, one, act)
+        put(unit, [(o.claimed.state.task_id, o.claimed.state.attempt, o.printed) for o in finished if o.printed])
         turn.recorded += len(finished)
 
     def _record_plain(self, unit: Unit, finished: Sequence[Finished], act: c.Act) -> bool:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ledger import commands as c
 from ledger.api import Ledger
+from ledger.clock import Clock
 from ledger.current import Current, reset_current, set_current
 from ledger.errors import InvalidInput
-from ledger.events import ErrorDetail
+from ledger.events import ErrorDetail, Usage
 from ledger.functions import TaskFunction
+from ledger.output import OutputMode
 from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
 from ledger.values import copy_json
 from runner.cycle import Claimed, Finished
+from runner.recorder import Recorder
+from runner.usage import Meter
 
 MAX_MESSAGE = 4_000
 MAX_TRACEBACK = 16_000
@@ -42,11 +47,21 @@ async def within(coroutine: Any, timeout: float | None) -> Any:
 
 
 def execute(
-    ledger: Ledger, claimed: Claimed, is_cancelled: Callable[[], bool], run_async: RunAsync = run_coroutine
+    ledger: Ledger,
+    claimed: Claimed,
+    is_cancelled: Callable[[], bool],
+    run_async: RunAsync = run_coroutine,
+    *,
+    open_recorder: Callable[[], Recorder] | None = None,
+    mode: OutputMode = "all",
 ) -> Finished:
-    """Run one attempt here and return how it finished."""
+    """Run one attempt here and return how it finished, with what it printed where *open_recorder* is given.
+
+    It is called at the first print; *mode* says which attempts' output is kept, the task's own mode before it.
+    """
     state = claimed.state
-    clock = ledger.clock
+    function = ledger.functions[state.name]
+    mode = function.output or mode
     current = Current(
         task_id=state.task_id,
         name=state.name,
@@ -54,14 +69,30 @@ def execute(
         run_as=state.run_as,
         worker=state.worker or "",
         is_cancelled=is_cancelled,
+        open_sink=None if mode == "none" else open_recorder,
     )
-    function = ledger.functions[state.name]
+    finished = _run(ledger.clock, function, claimed, current, run_async)
+    current.end()
+    recorder = current.opened
+    if not isinstance(recorder, Recorder):
+        return finished
+    printed = recorder.close(is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
+    if printed is None or isinstance(finished.command, c.Lose | c.Interrupt):
+        return finished
+    return replace(finished, command=replace(finished.command, output=printed.digest), printed=printed)
+
+
+def _run(
+    clock: Clock, function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
+) -> Finished:
+    state = claimed.state
+    meter = Meter(is_async=function.is_async)
     started_at = clock.now()
     token = set_current(current)
     try:
         result = copy_json(_call(function, claimed, run_async), f"the result of {state.name}")
     except BaseException as error:
-        return Finished(claimed, _raised(error, claimed, started_at, clock.now()))
+        return Finished(claimed, _raised(error, claimed, started_at, clock.now(), meter.read()))
     finally:
         reset_current(token)
     succeeded = c.Succeed(
@@ -70,6 +101,7 @@ def execute(
         started_at=started_at,
         finished_at=clock.now(),
         result=result,
+        usage=meter.read(),
     )
     return Finished(claimed, succeeded, tuple(current.children))
 
@@ -81,9 +113,11 @@ def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsyn
     return function.function(*args, **kwargs)
 
 
-def _raised(error: BaseException, claimed: Claimed, started_at: Any, finished_at: Any) -> c.Fail | c.Delay:
+def _raised(
+    error: BaseException, claimed: Claimed, started_at: Any, finished_at: Any, usage: Usage
+) -> c.Fail | c.Delay:
     state = claimed.state
-    times = {"started_at": started_at, "finished_at": finished_at}
+    times = {"started_at": started_at, "finished_at": finished_at, "usage": usage}
     if isinstance(error, Delay):
         return c.Delay(attempt=state.attempt, worker=state.worker or "", seconds=error.seconds, **times)
     return c.Fail(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ledger.output import OutputMode
 from runner.losses import BEAT_SECONDS, LEASE_SECONDS
 from runner.output import MOST_OUTPUT
 
@@ -24,6 +25,9 @@ class RunOptions:
     log_format: str = "console"
     beat_seconds: float = BEAT_SECONDS
     lease_seconds: float = LEASE_SECONDS
+    output: OutputMode = "all"
+    output_keep: int = 8 * 1024 * 1024
+    output_echo: bool = True
     output_limit: int = MOST_OUTPUT
 
 

@@ -18,6 +18,8 @@ from ledger.signals import TimeLimit
 from runner.board import Board
 from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
+from runner.options import RunOptions
+from runner.recorder import Recorder
 
 GIVE_BACK_SECONDS = 1.0
 """A claim not begun for so long is given back."""
@@ -34,6 +36,8 @@ class Held:
     is_cancelled: bool = False
     soft_deadline: float = 0.0
     thread: int = 0
+    recorder: Recorder | None = None
+    """What it prints, once it has printed."""
 
 
 def give_back(held: Held) -> Finished:
@@ -50,8 +54,9 @@ class Pool:
     """
 
     def __init__(
-        self, ledger: Ledger, board: Board, threads: int, nudge: Callable[[], None], give_back_seconds: float
+        self, ledger: Ledger, board: Board, run: RunOptions, nudge: Callable[[], None], give_back_seconds: float
     ) -> None:
+        self._options = run
         self._give_back_seconds = give_back_seconds
         self._ledger = ledger
         self._board = board
@@ -65,7 +70,7 @@ class Pool:
         self.seconds_per_task = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(run.threads)]
         for thread in self._threads:
             thread.start()
 
@@ -134,11 +139,22 @@ class Pool:
         held.is_begun = True
         self._board.begin(held.slot, hard)
         try:
-            finished = execute(self._ledger, held.claimed, lambda: held.is_cancelled, self._run_async)
+            finished = execute(
+                self._ledger,
+                held.claimed,
+                lambda: held.is_cancelled,
+                self._run_async,
+                open_recorder=lambda: self._open_recorder(held),
+                mode=self._options.output,
+            )
             self._disarm(held)
         except TimeLimit:  # it met the few instructions around the task: the attempt is over its time all the same
             finished = self._limit_met(held)
         return finished
+
+    def _open_recorder(self, held: Held) -> Recorder:
+        held.recorder = Recorder(self._options.output_keep, self._ledger.clock)
+        return held.recorder
 
     def _limit_met(self, held: Held) -> Finished:
         state, now = held.claimed.state, self._ledger.clock.now()

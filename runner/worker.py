@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import orjson
 
@@ -16,6 +17,7 @@ from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import Conflict, StorageUnavailable
 from ledger.events import WorkerStarted
+from ledger.output import put
 from ledger.store import Unit
 from ledger.task import CANCEL_GRACE_SECONDS
 from projections.queue import SQL, is_prepared, prepare
@@ -24,7 +26,7 @@ from runner.cycle import Claimed, Cycle, Finished, Turn
 from runner.logs import Log
 from runner.losses import LeaseWatch, boot_id, end_worker, host_name, lost, process_start
 from runner.options import WorkerOptions
-from runner.output import limit_output
+from runner.output import catch_output
 from runner.threads import GIVE_BACK_SECONDS, Held, Pool, give_back
 from runner.wake import Wake
 
@@ -75,14 +77,12 @@ class Worker:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(SWITCH_SECONDS)
-        limit_output(self._options.run.output_limit)
+        catch_output(self._options.run.output_limit, echo=self._options.run.output_echo)
         threading.Thread(target=self._watch, daemon=True).start()
         self._register()
         self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
-        self._pool = Pool(
-            self._ledger, self._board, self._options.run.threads, self._wake.nudge, self._give_back_seconds
-        )
+        self._pool = Pool(self._ledger, self._board, self._options.run, self._wake.nudge, self._give_back_seconds)
         self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
         pause = 0.1
         while True:
@@ -227,6 +227,7 @@ class Worker:
         if now >= self._next_look and self._held:
             self._next_look = now + LOOK_SECONDS
             self._look_at_own(now)
+            self._store_output()
         if now < self._next_beat:
             return
         self._next_beat = now + self._options.run.beat_seconds
@@ -248,6 +249,19 @@ class Worker:
                 held.is_cancelled = True
                 if held.is_begun:
                     self._board.begin(held.slot, now + CANCEL_GRACE_SECONDS)
+
+    def _store_output(self) -> None:
+        """Store what running attempts have printed since the last look, so that it can be followed and outlives them."""
+        with ExitStack() as stack:
+            rows = []
+            for (task_id, attempt), held in self._held.items():
+                if held.recorder is not None:
+                    printed = stack.enter_context(held.recorder.changes())
+                    if printed.chunks or printed.dropped:
+                        rows.append((task_id, attempt, printed))
+            if rows:
+                with self._ledger.store.write() as unit:
+                    put(unit, rows)
 
     def _is_over(self, turn: Turn) -> bool:
         options = self._options

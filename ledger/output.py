@@ -1,0 +1,89 @@
+"""Keep what attempts print, beside the log: chunks of lines in a table of their own, which may be pruned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import orjson
+
+from ledger.clock import from_us
+from ledger.events import OutputDigest
+from ledger.statements import statements
+from ledger.store import Snapshot, Unit
+
+SQL = statements("ledger", "sql/sqlite/output.sql")
+Stream = Literal["stdout", "stderr"]
+OutputMode = Literal["all", "failures", "none"]
+OUTPUT_MODES = ("all", "failures", "none")
+
+
+Entry = tuple[int, Stream, str]
+"""When (microseconds since 1970), to which stream, what: whole lines, but where one is very long or the last of all."""
+
+
+class Chunk(NamedTuple):
+    """A row of the table: entries in order, numbered from 1 within the attempt. Numbers left out were dropped."""
+
+    number: int
+    entries: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """One printed line without its end: when, to which stream, what. The text is the task's own and not to be trusted."""
+
+    at: datetime
+    stream: Stream
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What of an attempt's output is to be stored and deleted; at its end also what the outcome says of it."""
+
+    digest: OutputDigest | None
+    chunks: Sequence[Chunk] = ()
+    dropped: Sequence[int] = ()
+    is_dropped: bool = False
+    """Nothing of it shall be kept."""
+
+
+def put(unit: Unit, attempts: Iterable[tuple[str, int, Printed]]) -> None:
+    """Store what attempts (task id, number) printed, over chunks of the same number; delete what they dropped."""
+    rows = []
+    for task_id, attempt, printed in attempts:
+        if printed.is_dropped:
+            unit.run(SQL["drop_attempt"], (task_id, attempt))
+        for number in printed.dropped:
+            unit.run(SQL["drop_chunk"], (task_id, attempt, number))
+        rows += [(task_id, attempt, chunk.number, orjson.dumps(chunk.entries)) for chunk in printed.chunks]
+    if rows:
+        unit.insert_many(SQL["put_chunk"], rows)
+
+
+def chunks_of(snapshot: Snapshot, task_id: str, attempt: int, after: int = 0) -> Iterator[Chunk]:
+    """Return the chunks of an attempt from number *after* + 1 on; the last may grow while the attempt runs."""
+    for number, body in snapshot.rows(SQL["chunks"], (task_id, attempt, after)):
+        yield Chunk(number, [(at_us, stream, text) for at_us, stream, text in orjson.loads(body)])
+
+
+def lines_of(chunks: Iterable[Chunk]) -> Iterator[OutputLine]:
+    """Return the lines of *chunks*, in order."""
+    for chunk in chunks:
+        for at_us, stream, text in chunk.entries:
+            at = from_us(at_us)
+            for line in text.removesuffix("\n").split("\n"):
+                yield OutputLine(at, stream, line)
+
+
+def digest_of(chunks: Iterable[Chunk]) -> str:
+    """Return the SHA-256 of the text of *chunks* in order, as the outcome event has it."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        for _, _, text in chunk.entries:
+            digest.update(text.encode())
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Show what attempts printed: the command `task log`, also while they run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from ledger.api import Ledger
+from ledger.clock import from_us, to_us
+from ledger.errors import NotFound
+from ledger.output import Chunk, OutputLine, chunks_of, lines_of
+from ledger.record import AttemptRecord, TaskRecord
+from projections.tasks import stamp
+from runner.cli_tasks import Form, TaskId
+from runner.render import Output, clean, print_line, print_object, to_json
+
+LOOK_SECONDS = 0.25
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+
+
+def log(
+    context: typer.Context,
+    task_id: TaskId,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Its number; by default the newest.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the attempt has ended.")] = False,
+    output: Form = Output.table,
+) -> None:
+    """Show what an attempt printed, line by line, with time and stream.
+
+    Example: workledger task log 01890a5d-ac96-774b-bcce-b302099a8057 --follow
+    """
+    ledger: Ledger = context.obj.existing()
+    number = _await_attempt(ledger, task_id, attempt) if follow else _number(ledger.get(task_id).record, attempt)
+    if number is None:
+        print_line(f"task {task_id} has had no attempt yet")
+        return
+    record = ledger.get(task_id).record
+    if output is Output.table:
+        print_line(_first_line(record, record.attempts[number - 1]))
+    lines = []
+    for line in _follow(ledger, task_id, number) if follow else _lines(ledger, task_id, number):
+        if output is Output.table:
+            print_line(f"{line.at:%H:%M:%S}.{line.at.microsecond // 1000:03} {line.stream[3:]:>3} {_shown(line.text)}")
+        elif output is Output.jsonl:
+            print_line(to_json(_as_json(line)))
+        else:
+            lines.append(_as_json(line))
+    last = ledger.get(task_id).record.attempts[number - 1]
+    if output is Output.table:
+        print_line(_last_line(last))
+    elif output is Output.json:
+        found = {"id": task_id, "attempt": number, "outcome": last.outcome, "output": last.output, "usage": last.usage}
+        print_object({**found, "lines": lines}, output)
+
+
+def _number(record: TaskRecord, attempt: int | None) -> int | None:
+    if attempt is not None and attempt > len(record.attempts):
+        raise NotFound(f"task {record.state.task_id} has had {len(record.attempts)} attempts; there is no {attempt}")
+    return attempt or record.state.attempt or None
+
+
+def _await_attempt(ledger: Ledger, task_id: str, attempt: int | None) -> int:
+    while True:
+        record = ledger.get(task_id).record
+        number = record.state.attempt if attempt is None else attempt
+        if 0 < number <= record.state.attempt:
+            return number
+        if record.ended_at is not None:
+            raise NotFound(f"task {task_id} has ended after {len(record.attempts)} attempts")
+        ledger.clock.sleep(LOOK_SECONDS)
+
+
+def _lines(ledger: Ledger, task_id: str, attempt: int) -> Iterator[OutputLine]:
+    with ledger.store.read() as snapshot:
+        yield from lines_of(chunks_of(snapshot, task_id, attempt))
+
+
+def _follow(ledger: Ledger, task_id: str, attempt: int) -> Iterator[OutputLine]:
+    """Yield the lines of an attempt as they are stored, until it has ended."""
+    chunk = entries = 0
+    while True:
+        # Asked before the chunks are read: what an ended attempt printed was stored with its outcome.
+        has_ended = ledger.get(task_id).record.attempts[attempt - 1].outcome != "running"
+        with ledger.store.read() as snapshot:
+            for number, found in chunks_of(snapshot, task_id, attempt, after=max(chunk - 1, 0)):
+                yield from lines_of([Chunk(number, found[entries if number == chunk else 0 :])])
+                chunk, entries = number, len(found)
+        if has_ended:
+            return
+        sys.stdout.flush()
+        ledger.clock.sleep(LOOK_SECONDS)
+
+
+def _first_line(record: TaskRecord, attempt: AttemptRecord) -> str:
+    state = record.state
+    return clean(
+        f"attempt {attempt.number} of {state.name} ({state.task_id}), run as {state.run_as}, worker {attempt.worker}, "
+        f"claimed {stamp(attempt.claimed_at)}"
+    )
+
+
+def _last_line(attempt: AttemptRecord) -> str:
+    parts = [attempt.outcome]
+    if attempt.ended_at is not None:
+        began, ended = attempt.started_at or attempt.claimed_at, attempt.finished_at or attempt.ended_at
+        parts.append(f"after {(to_us(ended) - to_us(began)) / 1e6:.3f} s")
+    usage, kept = attempt.usage or {}, attempt.output or {}
+    if "cpu_seconds" in usage:
+        parts.append(f"CPU {usage['cpu_seconds']:.3f} s")
+    if "peak_rss_bytes" in usage:
+        parts.append(f"peak memory of its process {usage['peak_rss_bytes'] / 2**20:.0f} MiB")
+    if "bytes" in kept:
+        parts.append(f"{kept['lines']:,} lines, {kept['bytes']:,} bytes kept")
+    if kept.get("dropped_bytes"):
+        parts.append(f"{kept['dropped_lines']:,} lines, {kept['dropped_bytes']:,} bytes dropped from the middle")
+    return ", ".join(parts)
+
+
+def _shown(text: str) -> str:
+    """Return a printed line for a person: colours survive on a terminal, everything else that steers one does not."""
+    text = text.rstrip("\r").rpartition("\r")[2].expandtabs()
+    if not sys.stdout.isatty() or "\x1b" not in text:
+        return clean(text)
+    parts = _COLOUR.split(text)
+    return "".join(part if index % 2 else clean(part) for index, part in enumerate(parts)) + "\x1b[0m"
+
+
+def _as_json(line: OutputLine) -> dict[str, Any]:
+    return {"at": from_us(to_us(line.at)), "stream": line.stream, "text": line.text}
