@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore
 
 from ledger.errors import Conflict, LedgerError, StorageFull, StorageUnavailable
+from ledger.shield import SHIELD
 from ledger.sqlite_files import WriterLock, refuse_network_file_system
 
 BUSY_SECONDS = 60.0
@@ -81,13 +82,13 @@ class LedgerDatastore(SQLiteDatastore):
 
         It waits for its turn after other processes: *wait_seconds* at most if given.
         """
-        with self._mutex:
+        with SHIELD.up(), self._mutex:
             if self._depth:
                 yield self._open_writer()
                 return
-            if self._lock is not None:
-                self._lock.acquire(wait_seconds)
             try:
+                if self._lock is not None:
+                    self._lock.acquire(wait_seconds)
                 yield from self._immediate()
             finally:
                 if self._lock is not None:
@@ -95,12 +96,9 @@ class LedgerDatastore(SQLiteDatastore):
 
     def _immediate(self) -> Iterator[sqlite3.Connection]:
         connection = self._open_writer()
-        try:
+        try:  # an interrupt from the keyboard may come after any of these
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from error
-        self._depth = 1
-        try:
+            self._depth = 1
             yield connection
             connection.execute("COMMIT")
         except BaseException as error:
@@ -120,17 +118,21 @@ class LedgerDatastore(SQLiteDatastore):
                 yield connection
             return
         try:
-            connection = self._open_reader()
-            if connection.in_transaction:
-                yield connection
-                return
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.execute("ROLLBACK")
+            with SHIELD.up():
+                yield from self._snapshot()
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        connection = self._open_reader()
+        if connection.in_transaction:
+            yield connection
+            return
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
 
     def is_writing(self) -> bool:
         """Return whether this thread is inside a writing transaction."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ledger import commands as c
 from ledger.api import Ledger
+from ledger.shield import SHIELD
 from ledger.signals import TimeLimit
 from runner.board import Board
 from runner.cycle import Claimed, Finished
@@ -171,12 +172,10 @@ class Pool:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(held.thread), None)
 
     def raise_time_limit(self, held: Held) -> None:
-        """Raise `TimeLimit` in the thread that runs *held*, if it still does."""
+        """Raise `TimeLimit` in the thread that runs *held*, if it still does; inside a transaction it is put off."""
         with self._lock:
-            if not held.soft_deadline:
-                return
-            held.soft_deadline = 0.0
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(held.thread), ctypes.py_object(TimeLimit))
+            if held.soft_deadline and SHIELD.raise_in(held.thread, TimeLimit):
+                held.soft_deadline = 0.0
 
     def _run_async(self, coroutine: Any, timeout: float | None) -> Any:
         with self._loop_lock:

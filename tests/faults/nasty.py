@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger import Ledger, Retry, TimeLimit
 from ledger.signals import OutputLimit
-from tests.faults.app import AT_ONCE, declare, effects
+from tests.faults.app import AT_ONCE, DIRECTORY, append, declare, effects
 
 ATTEMPTS = 2
 GIGABYTE = 1 << 30
@@ -76,6 +76,17 @@ async def block_the_loop() -> None:
         time.sleep(3_600)
 
 
+def queue_when_locked() -> None:
+    """Once another program holds the database: queue a task, which takes until the time is over."""
+    with effects():
+        while not (Path(os.environ[DIRECTORY]) / "locked").exists():
+            time.sleep(0.005)
+        task = ledger.functions["work"].enqueue(0)
+        append("child.acknowledged", {"id": task.id})
+        while True:
+            time.sleep(0.005)
+
+
 def flood() -> None:
     """Print a gigabyte, whatever is raised on the way."""
     refused = None
@@ -109,6 +120,7 @@ def declare_nasty(to: Ledger) -> Any:
     for function in GOES_ON:
         to.task(retry=Retry(first=0), max_attempts=ATTEMPTS, timeout=0.2, kill_after=0.2)(function)
     to.task(name=UNLIMITED, retry=AT_ONCE, max_attempts=ATTEMPTS)(keep_the_interpreter)
+    to.task(retry=False, timeout=1)(queue_when_locked)
     to.task(peak_kilobytes)
     return to
 

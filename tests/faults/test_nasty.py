@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from ledger import Ledger
 from tests.faults.nasty import ATTEMPTS, ENDS_ITS_PROCESS, GOES_ON, UNLIMITED, declare_nasty
-from tests.faults.setup import LEASES, Site
+from tests.faults.setup import LEASES, Site, wait_until
 
 APP = "tests.faults.nasty:ledger"
 NEIGHBOURS = 30
@@ -65,6 +68,27 @@ def test_a_task_that_will_not_end_fails(site: Site, name: str) -> None:
 
     assert (nasty.state.status, nasty.state.used) == ("failed", ATTEMPTS)
     assert ends(neighbours) == {"succeeded"}
+    site.check()
+
+
+def test_a_limit_that_meets_a_transaction_waits_for_its_end(site: Site) -> None:
+    """`TimeLimit` falls due while the task's own enqueue waits for the database: what it queued is whole, all goes on."""
+    ledger = declare_nasty(Ledger(f"sqlite:///{site.database}"))
+    slow, *others = ledger.enqueue_many(
+        ledger.functions[name].call(*args) for name, args in [("queue_when_locked", ()), *[("work", (0,))] * 10]
+    )
+    run = site.command("run", "--drain", app=APP)
+    wait_until(lambda: site.count("TaskSucceeded") == len(others), "the others are done", site)
+    with closing(sqlite3.connect(site.database, isolation_level=None)) as intruder:
+        intruder.execute("BEGIN IMMEDIATE")
+        (site.directory / "locked").touch()
+        time.sleep(1.5)  # longer than the task may run: its limit falls due inside its transaction
+        intruder.execute("ROLLBACK")
+    site.finish(run)
+
+    assert (slow.state, slow.record.error["type"]) == ("failed", "TimeLimit")
+    assert (site.directory / "child.acknowledged").exists(), "the limit came after the transaction"
+    ledger.close()
     site.check()
 
 
