@@ -26,7 +26,7 @@ def translate(error: sqlite3.Error, path: str) -> LedgerError:
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
     if name.startswith("SQLITE_CONSTRAINT"):
         return Conflict(f"{path}: {error}")
-    if name == "SQLITE_FULL":
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):  # the latter where there is no room for its shared memory
         return StorageFull(f"{path}: the disk is full; nothing was stored, free some space and try again")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StorageUnavailable(f"{path}: another program held the database for {BUSY_SECONDS:.0f} s ({name})")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 
 from ledger.clock import SystemClock
-from ledger.errors import StorageUnavailable
+from ledger.errors import StorageFull, StorageUnavailable
 
 CLOCK = SystemClock()
 POLL_SECONDS = 0.005
@@ -65,7 +66,8 @@ class WriterLock:
             try:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
-                raise StorageUnavailable(f"cannot open the writers' lock {self.path}: {error.strerror}") from error
+                kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageUnavailable
+                raise kind(f"cannot open the writers' lock {self.path}: {error.strerror}") from error
         if wait_seconds is None:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         else:

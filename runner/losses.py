@@ -116,6 +116,10 @@ class LeaseWatch:
         self._seen: dict[str, _Sighting] = {}
         self._looked = 0.0
 
+    def forget(self) -> None:
+        """Start anew: in the time until now others may have had no way to show their heartbeats."""
+        self._seen.clear()
+
     def gone(self, unit: Unit, me: str) -> dict[str, str]:
         """Return the workers that hold attempts or a heartbeat row and are gone, each with the cause.
 

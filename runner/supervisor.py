@@ -76,11 +76,13 @@ class Supervisor:
             for number in range(self._options.workers):
                 self._left[number] = self._share(number)
                 self._start(number)
-            while self._children or self._to_record:
+            while self._children or (self._to_record and self._signals < 2):
                 self._tick()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._to_record:
+            return StorageUnavailable.exit_code
         return self._exit_code or (1 if self._raised else 0)
 
     def _share(self, number: int) -> int | None:
@@ -223,6 +225,9 @@ def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
         Worker(ledger, options, board).run()
         board.leave()
         code = 0
+    except StorageUnavailable as error:  # the next one may be luckier
+        Log(options.run.log_format, worker=options.worker).warning("storage_unavailable", error=str(error))
+        code = error.exit_code
     except LedgerError as error:
         Log(options.run.log_format, worker=options.worker).warning("view_stopped", error=str(error))
         code = error.exit_code

@@ -20,7 +20,8 @@ class Wake:
     """An interruptible wait for one worker.
 
     A file watch on the write-ahead log tells of commits; `PRAGMA data_version` confirms them, asked again for a few
-    milliseconds because the watch fires before the fsync. Where there is no inotify the version is polled.
+    milliseconds because the watch fires before the fsync. Where there is no inotify the version is polled. Making one
+    does no I/O on the database.
     """
 
     def __init__(self, store: Store, wal: Path | None) -> None:
@@ -28,8 +29,9 @@ class Wake:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        self._version = store.data_version()
-        self._watch = _watch(wal)
+        self._version = 0
+        self._wal = wal
+        self._watch: Any = None
 
     def nudge(self) -> None:
         """End the wait of the other thread now, or its next one at once. Safe in signal handlers."""
@@ -73,14 +75,20 @@ class Wake:
         return True
 
     def forget_commits(self) -> None:
-        """Take what has been committed so far as known: call it before looking at the database."""
+        """Take what has been committed so far as known: call it before looking at the database.
+
+        Raises:
+            StorageUnavailable: The database cannot be used now.
+        """
+        if self._watch is None:
+            self._watch = _watch(self._wal)
         self._version = self._store.data_version()
         if self._watch is not None:
             self._watch.read(timeout=0)
 
 
 def _watch(wal: Path | None) -> Any:
-    if wal is None or not wal.exists() or not sys.platform.startswith("linux"):
+    if wal is None or not sys.platform.startswith("linux") or not wal.exists():
         return None
     from inotify_simple import INotify, flags
 

@@ -63,6 +63,7 @@ class Worker:
         self._give_back_seconds = min(GIVE_BACK_SECONDS, options.run.lease_seconds / 2)
         self._held: dict[tuple[str, int], Held] = {}
         self._finished: list[tuple[Held, Finished]] = []
+        self._is_registered = False
         self._is_stopping = False
         self._has_claimed = False
         self._most_a_cycle = MOST_HELD
@@ -71,34 +72,36 @@ class Worker:
         self._next_beat = 0.0
         self._next_look = 0.0
         self._started = time.monotonic()
+        self._wake = Wake(ledger.store, ledger.store.wal_path())
 
     def run(self) -> None:
-        """Work until told to stop or nothing is left to do; every outcome is recorded when this returns."""
+        """Work until told to stop or nothing is left to do; every outcome is recorded when this returns.
+
+        Raises:
+            StorageUnavailable: It was told to stop and holds nothing, but its end could not be recorded.
+        """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(SWITCH_SECONDS)
         catch_output(self._options.run.output_limit, echo=self._options.run.output_echo)
         threading.Thread(target=self._watch, daemon=True).start()
-        self._register()
-        self._wake = Wake(self._ledger.store, self._ledger.store.wal_path())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
         self._pool = Pool(self._ledger, self._board, self._options.run, self._wake.nudge, self._give_back_seconds)
-        self._log.info("worker_started", pid=os.getpid(), threads=self._options.run.threads)
         pause = 0.1
         while True:
             try:
                 turn = self._turn()
+                if self._is_over(turn):
+                    break
+                self._rest(turn)
                 pause = 0.1
             except (StorageUnavailable, Conflict) as error:
+                if self._is_stopping and not self._held:
+                    raise
                 self._log.warning("storage_unavailable", error=str(error), again_in_seconds=pause)
+                self._leases.forget()
                 self._wake.wait(pause, for_commits=False)
-                pause = min(pause * 2, 5.0)
-                continue
-            if turn.is_behind:
-                continue
-            if self._is_over(turn):
-                break
-            self._rest(turn)
+                pause = min(pause * 2, self._options.run.beat_seconds)  # others wait two beats for this one's
         end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
         self._log.info("worker_stopped")
 
@@ -135,6 +138,8 @@ class Worker:
             )
             unit.append([started])
             self._put_heartbeat(unit)
+        self._is_registered = True
+        self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)
 
     def _put_heartbeat(self, unit: Unit) -> None:
         options = self._options
@@ -145,6 +150,8 @@ class Worker:
 
     def _turn(self) -> Turn:
         """Run one cycle and hand out what it claimed."""
+        if not self._is_registered:
+            self._register()
         self._collect()
         self._wake.forget_commits()
         self._beat()
@@ -265,6 +272,8 @@ class Worker:
 
     def _is_over(self, turn: Turn) -> bool:
         options = self._options
+        if turn.is_behind:
+            return False
         if self._held:
             self._has_claimed = self._has_claimed or bool(turn.claims)
             return False
@@ -278,7 +287,7 @@ class Worker:
 
     def _rest(self, turn: Turn) -> None:
         """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""
-        if self._pool.is_due():
+        if turn.is_behind or self._pool.is_due():
             return
         now = time.monotonic()
         if self._held:

@@ -110,6 +110,10 @@ class Site:
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=PATIENCE_SECONDS)) as reader:
             return reader.execute(sql, parameters).fetchall()
 
+    def begun(self) -> int:
+        """How many attempts have written that they begin."""
+        return sum(path.read_text().count('"begin"') for path in self.directory.glob("*.effects"))
+
     def count(self, topic: str) -> int:
         """How many events of *topic* the log has."""
         return self.count_where("topic = ?", topic + ".v1")

@@ -21,18 +21,13 @@ def send(pids: list[int], number: int) -> None:
         os.kill(pid, number)
 
 
-def begun(site: Site) -> int:
-    """How many attempts have written that they begin."""
-    return sum(path.read_text().count('"begin"') for path in site.directory.glob("*.effects"))
-
-
 def frozen_run(site: Site) -> tuple[subprocess.Popen[bytes], list[int]]:
     """Start a run that holds one long attempt and claims not begun, and freeze it; return it and its processes."""
     first = site.enqueue(*[("work", (0,))] * 3, priority=2)
     run = site.command("run", "--threads", "1", **LEASES)
-    wait_until(lambda: begun(site) == len(first), "the first tasks have run", site)
+    wait_until(lambda: site.begun() == len(first), "the first tasks have run", site)
     site.enqueue(("hold", ("go",)), *STEPS, priority=1)
-    wait_until(lambda: begun(site) > len(first), "the long task has begun", site)
+    wait_until(lambda: site.begun() > len(first), "the long task has begun", site)
     family = [run.pid, *workers_of(run)]
     send(family, signal.SIGSTOP)
     return run, family
@@ -64,7 +59,7 @@ def frozen_in_a_transaction(site: Site, workers: int) -> tuple[subprocess.Popen[
     """Start a run in which all workers hold a long attempt, but for one that stops inside a transaction."""
     site.enqueue(*[("hold", ("go",))] * (workers - 1))
     run = site.command("run", "--workers", str(workers), "--threads", "1", app=CRASHING, **LEASES, **{POINT: "{}"})
-    wait_until(lambda: begun(site) == workers - 1, "all but one are busy", site)
+    wait_until(lambda: site.begun() == workers - 1, "all but one are busy", site)
     site.enqueue(("freeze", ()))
     mark = site.directory / "frozen"
     wait_until(lambda: mark.exists() and mark.read_text(), "the last one is frozen", site)
