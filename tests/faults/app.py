@@ -73,6 +73,10 @@ def doomed() -> None:
         raise Fail("it can never work")
 
 
+def nothing() -> None:
+    """Take no time and leave no trace of its own."""
+
+
 def hold(name: str) -> None:
     """Go on until there is a file of this name in the directory."""
     with effects():
@@ -82,7 +86,7 @@ def hold(name: str) -> None:
 
 def declare(to: Ledger) -> Ledger:
     """Register the tasks and return the ledger."""
-    for function in (work, work_async, flaky, doomed, hold):
+    for function in (work, work_async, flaky, doomed, hold, nothing):
         to.task(retry=AT_ONCE, max_attempts=None)(function)
 
     @to.task(retry=AT_ONCE, max_attempts=None)

@@ -114,6 +114,10 @@ class Site:
         """How many attempts have written that they begin."""
         return sum(path.read_text().count('"begin"') for path in self.directory.glob("*.effects"))
 
+    def last_position(self) -> int:
+        """The newest position of the log."""
+        return int(self.rows("SELECT coalesce(max(rowid), 0) FROM stored_events")[0][0])
+
     def count(self, topic: str) -> int:
         """How many events of *topic* the log has."""
         return self.count_where("topic = ?", topic + ".v1")
