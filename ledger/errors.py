@@ -27,6 +27,14 @@ class InvalidOption(InvalidInput):
     """An option of a task, queue, worker or setting is outside what is allowed."""
 
 
+class InvalidSchedule(InvalidInput):
+    """A schedule's field, expression or time zone cannot be used as written."""
+
+
+class NeverFires(InvalidSchedule):
+    """Every field of the schedule is allowed, but no day has them all: the 30th of February."""
+
+
 class NotRegistered(InvalidInput, LookupError):
     """No function is registered under this task name."""
 
