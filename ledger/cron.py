@@ -44,15 +44,16 @@ class Rule:
     timezone: str
     is_fixed: bool = field(init=False, compare=False, repr=False)
     """Whether it names wall-clock times rather than following real time."""
-    _walls: Walls = field(init=False, compare=False, repr=False)
-    _zone: ZoneInfo = field(init=False, compare=False, repr=False)
+    walls: Walls = field(init=False, compare=False, repr=False)
+    zone: ZoneInfo = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         fields = Fields(*self.fields)
+        check_fields(fields)
         set_once = object.__setattr__  # a frozen dataclass sets what it derives like this
         set_once(self, "fields", fields)
-        set_once(self, "_walls", walls_of(fields))
-        set_once(self, "_zone", zone_named(self.timezone))
+        set_once(self, "walls", walls_of(fields))
+        set_once(self, "zone", zone_named(self.timezone))
         set_once(self, "is_fixed", "*" not in fields.hour and "/" not in fields.hour)
 
     def next_after(self, moment: datetime) -> datetime | None:
@@ -95,52 +96,52 @@ class Rule:
         """
         first, end = whole_minute(after), whole_minute(upto) + MINUTE
         total = 0
-        for start, stop in stretches(self._zone, first, end):
+        for start, stop in stretches(self.zone, first, end):
             if start > first and self.is_fixed:
                 total += self._fires_for_skipped(start)
             total += self._count_in_stretch(max(start, first + MINUTE), stop)
         return total
 
     def _next_fixed(self, minute: datetime) -> datetime:
-        wall = self._walls.next_after(_wall(minute, self._zone))
-        while (moment := once(self._zone, wall)) <= minute:  # the clock has been set back: this was shown before
-            wall = self._walls.next_after(wall)
+        wall = self.walls.next_after(_wall(minute, self.zone))
+        while (moment := once(self.zone, wall)) <= minute:  # the clock has been set back: this was shown before
+            wall = self.walls.next_after(wall)
         return moment
 
     def _next_real(self, minute: datetime) -> datetime:
-        wall = _wall(minute, self._zone)
-        if not shown_twice(self._zone, minute):
+        wall = _wall(minute, self.zone)
+        if not shown_twice(self.zone, minute):
             return self._first_shown(wall, minute)
         # Walls up to this one come again after the clock is set back: look until then, and from then on.
-        turn = change(self._zone, wall)
+        turn = change(self.zone, wall)
         found = self._first_shown(wall, minute)
-        return found if found < turn else self._first_shown(_wall(turn, self._zone) - MINUTE, turn - MINUTE)
+        return found if found < turn else self._first_shown(_wall(turn, self.zone) - MINUTE, turn - MINUTE)
 
     def _first_shown(self, wall: datetime, minute: datetime) -> datetime:
         """Return the first instant later than *minute* at which a listed time later than *wall* is shown."""
         while True:
-            wall = self._walls.next_after(wall)
-            shown_at = instants(self._zone, wall)
+            wall = self.walls.next_after(wall)
+            shown_at = instants(self.zone, wall)
             for moment in shown_at:
                 if moment > minute:
                     return moment
             if not shown_at:
-                wall = _wall(change(self._zone, wall), self._zone) - MINUTE  # the clock goes on after the gap
+                wall = _wall(change(self.zone, wall), self.zone) - MINUTE  # the clock goes on after the gap
 
     def _count_in_stretch(self, start: datetime, stop: datetime) -> int:
         """Count the firings of the minutes from *start* until before *stop*, between which the clock is not changed."""
-        local = start.astimezone(self._zone)
+        local = start.astimezone(self.zone)
         first = local.replace(tzinfo=None, fold=0)
         end = first + (stop - start)
         if self.is_fixed and local.fold:
-            turn = change(self._zone, first)
-            first = _wall(turn - MINUTE, self._zone) + MINUTE  # what was shown before the clock was set back has fired
-        return self._walls.count(first, end)
+            turn = change(self.zone, first)
+            first = _wall(turn - MINUTE, self.zone) + MINUTE  # what was shown before the clock was set back has fired
+        return self.walls.count(first, end)
 
     def _fires_for_skipped(self, turn: datetime) -> int:
         """Return 1 if times that the clock skips at *turn* are listed and *turn* itself is not, else 0."""
-        before, after = _wall(turn - MINUTE, self._zone) + MINUTE, _wall(turn, self._zone)
-        return int(self._walls.count(before, after) > 0 and not self._walls.has(after))
+        before, after = _wall(turn - MINUTE, self.zone) + MINUTE, _wall(turn, self.zone)
+        return int(self.walls.count(before, after) > 0 and not self.walls.has(after))
 
 
 def whole_minute(moment: datetime) -> datetime:

@@ -15,6 +15,8 @@ from ledger.values import shown
 
 MINUTE = timedelta(minutes=1)
 _PROBE = timedelta(hours=12)
+_NO_PLACES = {"localtime", "posixrules", "Factory"}
+"""Files among the zones' that mean another zone on every machine, or none."""
 
 
 def zone_named(name: str) -> ZoneInfo:
@@ -42,7 +44,7 @@ def zone_named(name: str) -> ZoneInfo:
 
 @cache
 def _known_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - _NO_PLACES)
 
 
 def instants(zone: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:

@@ -25,6 +25,16 @@ MAY_USE_TIME = {
     "runner/usage.py": "reads the CPU time of a thread",
     "runner/demo.py": "watches its workers from outside and says how long they took",
 }
+PURE = (
+    "ledger/task.py",
+    "ledger/keys.py",
+    "ledger/retry.py",
+    "ledger/cron.py",
+    "ledger/cron_fields.py",
+    "ledger/cron_walls.py",
+    "ledger/zones.py",
+    "runner/plan.py",
+)
 MAY_NAME_SQLITE3 = ("ledger/sqlite", "projections/reports.py")
 
 
@@ -120,7 +130,7 @@ def test_few_modules_name_the_driver(module: str) -> None:
         assert not {name for name in imported(tree_of(module)) if name.split(".")[0] == "sqlite3"}
 
 
-@pytest.mark.parametrize("module", ["ledger/task.py", "ledger/keys.py", "ledger/retry.py", "runner/plan.py"])
+@pytest.mark.parametrize("module", PURE)
 def test_the_core_is_pure(module: str) -> None:
     """The modules that decide import no clock, database, randomness or configuration."""
     impure = {"time", "os", "random", "secrets", "uuid", "sqlite3", "socket", "threading"}
