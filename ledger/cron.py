@@ -23,7 +23,7 @@ from ledger.cron_fields import Fields, check_fields, field_values, parse_express
 from ledger.cron_walls import Walls, walls_of
 from ledger.errors import InvalidOption
 from ledger.values import shown
-from ledger.zones import MINUTE, change, instants, once, shown_twice, stretches, zone_named
+from ledger.zones import MINUTE, change, instants, once, shown_twice, stretches, wall_time, zone_named
 
 __all__ = ["Fields", "Rule", "check_fields", "field_values", "parse_expression", "resolve"]
 
@@ -103,19 +103,19 @@ class Rule:
         return total
 
     def _next_fixed(self, minute: datetime) -> datetime:
-        wall = self.walls.next_after(_wall(minute, self.zone))
+        wall = self.walls.next_after(wall_time(minute, self.zone))
         while (moment := once(self.zone, wall)) <= minute:  # the clock has been set back: this was shown before
             wall = self.walls.next_after(wall)
         return moment
 
     def _next_real(self, minute: datetime) -> datetime:
-        wall = _wall(minute, self.zone)
+        wall = wall_time(minute, self.zone)
         if not shown_twice(self.zone, minute):
             return self._first_shown(wall, minute)
         # Walls up to this one come again after the clock is set back: look until then, and from then on.
         turn = change(self.zone, wall)
         found = self._first_shown(wall, minute)
-        return found if found < turn else self._first_shown(_wall(turn, self.zone) - MINUTE, turn - MINUTE)
+        return found if found < turn else self._first_shown(wall_time(turn, self.zone) - MINUTE, turn - MINUTE)
 
     def _first_shown(self, wall: datetime, minute: datetime) -> datetime:
         """Return the first instant later than *minute* at which a listed time later than *wall* is shown."""
@@ -126,7 +126,7 @@ class Rule:
                 if moment > minute:
                     return moment
             if not shown_at:
-                wall = _wall(change(self.zone, wall), self.zone) - MINUTE  # the clock goes on after the gap
+                wall = wall_time(change(self.zone, wall), self.zone) - MINUTE  # the clock goes on after the gap
 
     def _count_in_stretch(self, start: datetime, stop: datetime) -> int:
         """Count the firings of the minutes from *start* until before *stop*, between which the clock is not changed."""
@@ -135,12 +135,14 @@ class Rule:
         end = first + (stop - start)
         if self.is_fixed and local.fold:
             turn = change(self.zone, first)
-            first = _wall(turn - MINUTE, self.zone) + MINUTE  # what was shown before the clock was set back has fired
+            first = (
+                wall_time(turn - MINUTE, self.zone) + MINUTE
+            )  # what was shown before the clock was set back has fired
         return self.walls.count(first, end)
 
     def _fires_for_skipped(self, turn: datetime) -> int:
         """Return 1 if times that the clock skips at *turn* are listed and *turn* itself is not, else 0."""
-        before, after = _wall(turn - MINUTE, self.zone) + MINUTE, _wall(turn, self.zone)
+        before, after = wall_time(turn - MINUTE, self.zone) + MINUTE, wall_time(turn, self.zone)
         return int(self.walls.count(before, after) > 0 and not self.walls.has(after))
 
 
@@ -157,8 +159,3 @@ def whole_minute(moment: datetime) -> datetime:
     if moment.year > LAST_YEAR:
         return moment.replace(second=0, microsecond=0)
     return moment.astimezone(UTC).replace(second=0, microsecond=0)
-
-
-def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return what the clock of *zone* shows at *moment*, to the minute."""
-    return moment.astimezone(zone).replace(tzinfo=None, fold=0, second=0)

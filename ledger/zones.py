@@ -47,6 +47,11 @@ def _known_zones() -> frozenset[str]:
     return frozenset(available_timezones() - _NO_PLACES)
 
 
+def wall_time(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return what the clock of *zone* shows at *moment*, to the minute."""
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0, second=0)
+
+
 def instants(zone: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
     """Return the instants at which the clock shows *wall*, earliest first: one, none in a gap, two if it comes twice."""
     first, second = _offsets(zone, wall)

@@ -31,7 +31,9 @@ PURE = (
     "ledger/retry.py",
     "ledger/cron.py",
     "ledger/cron_fields.py",
+    "ledger/cron_forecast.py",
     "ledger/cron_walls.py",
+    "ledger/cron_words.py",
     "ledger/zones.py",
     "runner/plan.py",
 )
