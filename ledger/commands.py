@@ -42,6 +42,8 @@ class Queue:
     unique_until: str = "end"
     labels: list[str] = field(default_factory=list)
     parent: str | None = None
+    schedule: str | None = None
+    slot: datetime | None = None
     delay_us: int = 0
 
 

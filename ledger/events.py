@@ -1,71 +1,22 @@
 """State what happened: one frozen class per fact, past tense.
 
 Stored events are for ever: a field may be added with a default, never renamed or removed. The stored form is the
-business of `ledger.codec`; which events a command causes, of `ledger.task` and `ledger.keys`.
+business of `ledger.codec`; which events a command causes, of `ledger.task` and `ledger.keys`. The events of schedules
+stand in `ledger.schedule_events`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar
 
+from ledger.event import ErrorDetail as ErrorDetail  # noqa: PLC0414 (named here for all who import the facts)
+from ledger.event import Event as Event  # noqa: PLC0414
+from ledger.event import OutputDigest as OutputDigest  # noqa: PLC0414
+from ledger.event import Usage as Usage  # noqa: PLC0414
 from ledger.retry import StoredRetry
-
-
-class ErrorDetail(TypedDict, total=False):
-    """What is kept of an exception: its type, message and traceback as text."""
-
-    type: str
-    message: str
-    traceback: str
-
-
-class OutputDigest(TypedDict, total=False):
-    """What an outcome says of what the attempt printed: SHA-256 of the kept text in order as UTF-8, and counts."""
-
-    sha256: str
-    bytes: int
-    lines: int
-    dropped_bytes: int
-    dropped_lines: int
-
-
-class Usage(TypedDict, total=False):
-    """What an attempt took: CPU of its thread, and the most memory its process ever had until then."""
-
-    cpu_seconds: float
-    peak_rss_bytes: int
-
-
-# Events have no slots: the library's mapper contract reads and fills their __dict__.
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """The envelope that every event has."""
-
-    TOPIC: ClassVar[str]
-
-    originator_id: str
-    """Stream: ``task:<uuid>``, ``key:<digest>``, ``worker:<id>``."""
-    originator_version: int
-    """Index in the stream, from 1."""
-    command: str
-    """Id (uuid7) of the act that caused it; the events of one act share it."""
-    at: datetime
-    """The decision's present, aware UTC, read once per transaction from the store's clock."""
-    actor: str
-    """Who asked: ``user:…``, ``worker:…`` or ``system:…``."""
-    reason: str | None = None
-
-    @classmethod
-    def of(cls, fields: dict[str, Any]) -> Self:
-        """Return the event of these *fields*, which become its own; those left out have their defaults by the class.
-
-        For the events that come by the thousand: the constructor of a frozen class sets its fields one by one.
-        """
-        event = object.__new__(cls)
-        object.__setattr__(event, "__dict__", fields)
-        return event
+from ledger.schedule_events import SCHEDULE_EVENT_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +40,10 @@ class TaskQueued(Event):
     unique_until: str = "end"
     labels: list[str] = field(default_factory=list)
     parent: str | None = None
+    schedule: str | None = None
+    """The schedule that this is a run of; a run's id is a version 8 UUID."""
+    slot: datetime | None = None
+    """The due time of the schedule that it was fired for; None for a run that somebody asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,4 +259,5 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     KeyReleased,
     WorkerStarted,
     WorkerStopped,
+    *SCHEDULE_EVENT_CLASSES,
 )
