@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -131,7 +131,7 @@ class SqliteUnit:
         parameters = {"application_name": view, "notification_id": position}
         self._connection.execute(self._recorder.insert_tracking_statement, parameters).fetchall()
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         return self._connection.execute(sql, parameters).fetchall()
 

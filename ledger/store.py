@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from ledger.events import Event
+
+HOT_VIEWS = "queue.v1"
+"""Name of the checkpoint of the views beside the log, which are caught up together."""
 
 
 class Recorded(NamedTuple):
@@ -48,7 +51,7 @@ class Snapshot(Protocol):
     def checkpoint(self, view: str) -> int:
         """Return the position up to which *view* has folded, 0 if never."""
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query on tables beside the log."""
 
 

@@ -12,11 +12,14 @@ from ledger.api import Ledger
 from ledger.events import Event, TaskQueued, TaskRetried
 from ledger.ids import TASK_PREFIX
 from ledger.statements import statements
-from ledger.store import RawEvent, Snapshot, Unit
+from ledger.store import HOT_VIEWS, RawEvent, Snapshot, Unit
 from ledger.task import ENDED, NONE, TaskState, ends, evolve
+from projections import schedule_fold
+from projections.schedule_fold import ScheduleFold
 
 SQL = statements("projections", "sql/sqlite/queue.sql")
-VIEW = "queue.v1"
+VIEW = HOT_VIEWS
+"""The checkpoint; the schedules view shares it, since one reading of the log catches up both."""
 BATCH = 2_000
 REBUILD_BATCH = 5_000
 
@@ -30,11 +33,12 @@ def prepare(unit: Unit) -> None:
     """Make the view's tables where they are missing."""
     for name in ("create_queue", "index_waiting", "index_running", "create_workers"):
         unit.run(SQL[name])
+    schedule_fold.prepare(unit, unit.checkpoint(VIEW))
 
 
 def is_prepared(snapshot: Snapshot) -> bool:
-    """Return whether the view's tables exist."""
-    return bool(snapshot.rows(SQL["has_queue"]))
+    """Return whether the tables of this view and of the schedules view exist."""
+    return bool(snapshot.rows(SQL["has_views"]))
 
 
 def catch_up(unit: Unit, limit: int = BATCH) -> bool:
@@ -59,6 +63,7 @@ class Fold:
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
+        self._schedules = ScheduleFold(unit)
         self.live: dict[str, tuple[int, TaskState] | None] = {}
         """Task id → position of TaskQueued and state after the batch, None when the task has ended."""
         self._stored: dict[str, int] = {}
@@ -71,6 +76,8 @@ class Fold:
             event = decode(raw)
             if raw[1].startswith(TASK_PREFIX):
                 self._fold(raw[1][_PREFIX_LENGTH:], raw[0], event)
+            if schedule_fold.concerns(raw[1]):
+                self._schedules.take(event)
 
     def _fold(self, task_id: str, position: int, event: Event) -> None:
         if isinstance(event, TaskQueued):
@@ -114,6 +121,7 @@ class Fold:
         rows = [(one[0], *one[1]) for one in self.live.values() if one is not None]
         if rows:
             self._unit.insert_many(SQL["put_row"], rows)
+        self._schedules.write()
 
 
 def catch_up_all(ledger: Ledger) -> int:
@@ -132,6 +140,9 @@ def rebuild(ledger: Ledger) -> int:
         rows = fold_log(unit)
         unit.run(SQL["drop_queue"])
         prepare(unit)
+        schedules = ScheduleFold(unit)  # shares the checkpoint
+        schedule_fold.take_between(schedules, unit, unit.checkpoint(VIEW), unit.head())
+        schedules.write()
         unit.insert_many(SQL["put_row"], sorted(rows.values()))
         unit.move_checkpoint(VIEW, unit.head())
         return unit.head()

@@ -20,6 +20,7 @@ from ledger.statements import statements
 from ledger.store import Snapshot
 from ledger.task import WAITING, TaskState
 from projections import queue as queue_view
+from projections import schedules as schedule_view
 from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
 from runner.render import Output, clean, print_line, print_list, print_object
@@ -38,6 +39,7 @@ class View(StrEnum):
     """The views that may be rebuilt and verified."""
 
     queue = "queue"
+    schedules = "schedules"
     tasks = "tasks"
 
 
@@ -138,6 +140,8 @@ def rebuild(context: typer.Context, view: OneView = None) -> None:
     ledger = context.obj.existing()
     if view in (None, View.queue):
         print_line(f"queue: rebuilt from {queue_view.rebuild(ledger)} events")
+    if view in (None, View.schedules):
+        print_line(f"schedules: rebuilt from {schedule_view.rebuild(ledger)} events")
     if view in (None, View.tasks):
         print_line(f"tasks: rebuilt from {Reports(ledger).rebuild()} events")
 
@@ -152,6 +156,8 @@ def verify(context: typer.Context, view: OneView = None) -> None:
     differences: dict[str, list[str]] = {}
     if view in (None, View.queue):
         differences["queue"] = queue_view.verify(ledger)
+    if view in (None, View.schedules):
+        differences["schedules"] = schedule_view.verify(ledger)
     if view in (None, View.tasks):
         differences["tasks"] = Reports(ledger).verify()
     for name, found in differences.items():

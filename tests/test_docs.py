@@ -19,9 +19,11 @@ from typer.main import get_command
 from ledger import errors
 from ledger.events import EVENT_CLASSES
 from ledger.options import Options
+from ledger.schedule import ScheduleState
 from ledger.settings import Settings
 from ledger.task import STATES, TaskState
 from projections.queue import SQL as QUEUE_SQL
+from projections.schedule_fold import SQL as SCHEDULES_SQL
 from projections.tasks import TaskRow
 from runner.cli import app
 
@@ -221,6 +223,16 @@ def test_every_column_of_the_queue_view_is_listed() -> None:
     connection.close()
     assert first_cells(section("projections/README.md", "The queue view")) == ["column", *columns]
     assert columns == ["position", *TaskState._fields]
+
+
+def test_every_column_of_the_schedules_view_is_listed() -> None:
+    """The schedules table in projections/README.md has the view's columns in their order."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute(SCHEDULES_SQL["create_schedules"])
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(schedules)")]
+    connection.close()
+    assert first_cells(section("projections/README.md", "The schedules view")) == ["column", *columns]
+    assert columns == ["next_us", *ScheduleState._fields]
 
 
 def test_every_column_of_the_tasks_report_is_listed() -> None:

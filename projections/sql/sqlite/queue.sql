@@ -52,8 +52,9 @@ CREATE TABLE IF NOT EXISTS workers (
     queues TEXT NOT NULL
 );
 
--- has_queue --
-SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'queue';
+-- has_views --
+-- One row if the tables of all views beside the log exist.
+SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('queue', 'schedules') HAVING count(*) = 2;
 
 -- drop_queue --
 DROP TABLE IF EXISTS queue;
