@@ -12,6 +12,8 @@ from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
 from ledger.ids import task_stream
+from ledger.schedule import schedule_stream
+from ledger.schedule_events import RunRequested
 from ledger.store import Snapshot, Unit
 from ledger.task import WAITING, TaskState, decide, due_at, evolve, holds_key
 
@@ -156,4 +158,22 @@ def retry(unit: Unit, task_id: str, act: c.Act) -> TaskState:
     if not isinstance(first, TaskQueued):
         raise NotFound(f"there is no task {task_id} in this ledger")
     queued = c.Queue(**{name: getattr(first, name) for name in c.Queue.__dataclass_fields__ if name != "delay_us"})
-    return act_on(unit, task_id, c.RetryNow(queued=queued), act)
+    after = act_on(unit, task_id, c.RetryNow(queued=queued), act)
+    if first.schedule is not None:
+        unit.append([_run_again(unit, first.schedule, task_id, act)])
+    return after
+
+
+def _run_again(unit: Unit, schedule: str, task_id: str, act: c.Act) -> RunRequested:
+    """Return the event by which a run that is retried is the newest run of its schedule again."""
+    stream = schedule_stream(schedule)
+    last = unit.last(stream)
+    return RunRequested(
+        originator_id=stream,
+        originator_version=last.originator_version + 1 if last else 1,
+        command=act.id,
+        at=act.at,
+        actor=act.actor,
+        reason=act.reason,
+        task=task_id,
+    )

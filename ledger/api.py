@@ -5,14 +5,16 @@ from __future__ import annotations
 import getpass
 import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ledger import acts
 from ledger.clock import Clock, SystemClock
 from ledger.commands import Act, Cancel, Reschedule
+from ledger.cron import Fields
 from ledger.current import Current, current, current_or_none
+from ledger.declarations import Declaration, definition, fields_of
 from ledger.errors import InvalidOption, NotRegistered
 from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
 from ledger.handle import Task
@@ -20,6 +22,7 @@ from ledger.ids import mint
 from ledger.options import UNSET, Options, Unset, one_of
 from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import Retry
+from ledger.schedules import Schedules
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
 from ledger.values import check_name, check_reason, shown
@@ -28,6 +31,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_URL = "sqlite:///workledger.db"
+_RUN_OPTIONS = ("queue", "priority", "max_attempts", "retry", "timeout", "kill_after", "run_as", "labels")
+_SCHEDULE_OPTIONS = ("timezone", "enabled", "args", "component", "always", "misfire", "jitter")
 
 
 class Ledger:
@@ -42,6 +47,8 @@ class Ledger:
         self.store = SqliteStore(url, self.clock)
         self.name = name
         self.functions: dict[str, TaskFunction[Any, Any]] = {}
+        self.schedules = Schedules(self)
+        """The schedules of this ledger: to look at them and to change them."""
 
     @classmethod
     def from_env(cls) -> Ledger:
@@ -116,6 +123,49 @@ class Ledger:
             one_of("output", output, OUTPUT_MODES)
         decorator = _Decorator(self, name, Options().merged(**given), output)
         return decorator if function is None else decorator(function)
+
+    def schedule(
+        self,
+        expression: str | None = None,
+        /,
+        *,
+        minute: str | None = None,
+        hour: str | None = None,
+        day: str | None = None,
+        month: str | None = None,
+        dayofweek: str | None = None,
+        timezone: str | None = None,
+        name: str | None = None,
+        enabled: bool = True,
+        args: Mapping[str, Any] | None = None,
+        component: str | None = None,
+        always: bool = False,
+        misfire: Literal["one", "skip", "all"] = "one",
+        jitter: float = 0.0,
+        queue: str | Unset = UNSET,
+        priority: int | Unset = UNSET,
+        max_attempts: int | Unset | None = None,
+        retry: Retry | Literal[False] | Unset = UNSET,
+        timeout: float | Unset | None = UNSET,
+        kill_after: float | Unset = UNSET,
+        run_as: str | Unset = UNSET,
+        labels: list[str] | tuple[str, ...] | Unset = UNSET,
+    ) -> _ScheduleDecorator:
+        """Register a function as a task that runs by a schedule: ``"minute hour day month dayofweek"`` or by fields.
+
+        The schedule has the name of the task. Without *timezone* the installation's is meant, by default UTC. *args*
+        are the arguments of every run. A run never gives up unless *max_attempts* says so. With *always* it runs
+        although its *component* is disabled. Nothing is stored before a worker starts or `schedule sync`.
+
+        Raises:
+            InvalidSchedule: A field or the time zone is not allowed, or it would never fire.
+
+            InvalidOption: The name is taken, or an option is outside what is allowed.
+        """
+        given = {k: v for k, v in locals().items() if k in _RUN_OPTIONS}
+        named = {k: v for k, v in locals().items() if k in Fields._fields}
+        own = {k: v for k, v in locals().items() if k in _SCHEDULE_OPTIONS}
+        return _ScheduleDecorator(self, name, Options().merged(**given), fields_of(expression, named), own)
 
     def register(self, task: TaskFunction[Any, Any]) -> None:
         """Add *task* under its name.
@@ -240,7 +290,7 @@ class Ledger:
 class _Decorator:
     """What ``@ledger.task(…)`` is before it meets its function."""
 
-    def __init__(self, ledger: Ledger, name: str | None, options: Options, output: OutputMode | None) -> None:
+    def __init__(self, ledger: Ledger, name: str | None, options: Options, output: OutputMode | None = None) -> None:
         self._ledger = ledger
         self._name = name
         self._options = options
@@ -256,8 +306,11 @@ class _Decorator:
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
         task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name_of(function), self._options)
         task.output = self._output
-        self._ledger.register(task)
+        self._register(task)
         return task
+
+    def _register(self, task: TaskFunction[Any, Any]) -> None:
+        self._ledger.register(task)
 
     def _name_of(self, function: object) -> str:
         if not callable(function):
@@ -266,6 +319,31 @@ class _Decorator:
         if name is None:
             raise InvalidOption(f"{shown(function)} has no name of its own; give it one with name='…'")
         return name
+
+
+class _ScheduleDecorator(_Decorator):
+    """What ``@ledger.schedule(…)`` is before it meets its function."""
+
+    def __init__(
+        self, ledger: Ledger, name: str | None, options: Options, fields: Fields, own: Mapping[str, Any]
+    ) -> None:
+        super().__init__(ledger, name, options)
+        self._fields = fields
+        self._own = own
+
+    def _register(self, task: TaskFunction[Any, Any]) -> None:
+        bound = task.bind((), dict(self._own["args"] or {}))
+        described = (inspect.getdoc(task.function) or "").partition("\n")[0] or None
+        defined = definition(
+            name=task.name,
+            task=task.name,
+            fields=self._fields,
+            options=self._options,
+            description=described,
+            **{**self._own, "args": bound},
+        )
+        super()._register(task)
+        self._ledger.schedules.declare(Declaration(name=task.name, definition=defined))
 
 
 def operating_system_user() -> str:

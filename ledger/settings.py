@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from ledger.errors import InvalidOption
 from ledger.values import shown
+from ledger.zones import zone_named
 
 PREFIX = "WORKLEDGER_"
 DEFAULT_FILE = "workledger.toml"
@@ -56,6 +57,19 @@ class Settings(BaseSettings):
     """Whether what tasks print also goes to the worker's own standard output and error."""
     output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
     """Characters that one attempt may print before `OutputLimit` is raised in it."""
+
+    timezone: str = "UTC"
+    """Time zone of the schedules that are declared without one."""
+    schedules_locked: bool = False
+    """Whether schedules may not be changed: set, reset, enabled, disabled."""
+    schedule_overrides: dict[str, str | dict[str, str | bool]] = Field(default_factory=dict)
+    """By a schedule's name or a pattern with ``*``: five fields, or a table of schedule, timezone and enabled."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        zone_named(value)
+        return value
 
     @field_validator("queues", mode="before")
     @classmethod

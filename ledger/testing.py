@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from ledger.api import Ledger
 
 DEFAULT_START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+MOST_TASKS = 10_000
 
 
 class ManualClock:
@@ -47,13 +48,23 @@ def memory_ledger(clock: ManualClock | None = None) -> Ledger:
     return Ledger("memory:", clock=clock or ManualClock())
 
 
-def run_queue(ledger: Ledger, *, through_delays: bool = False, max_tasks: int = 10_000) -> int:
+def run_queue(
+    ledger: Ledger, *, through_delays: bool = False, until: datetime | None = None, max_tasks: int | None = None
+) -> int:
     """Run every due task in this thread, without sleeping, and return how many attempts ran.
 
-    *through_delays* moves the ledger's manual clock on to each next due time, so retries and later tasks run too.
+    *through_delays* moves the ledger's manual clock on to each next due time, so retries and later tasks run too, and
+    the slots of schedules on the way are fired. Slots alone move the clock only with *until*, the moment to stop and
+    stand at, or *max_tasks*, by default 10,000: a schedule never ends by itself. *until* implies *through_delays*.
     """
     from runner.inline import run_inline
 
     clock = ledger.clock
-    advance = clock.advance_to if through_delays and isinstance(clock, ManualClock) else None
-    return run_inline(ledger, advance=advance, max_tasks=max_tasks)
+    advance = clock.advance_to if (through_delays or until) and isinstance(clock, ManualClock) else None
+    return run_inline(
+        ledger,
+        advance=advance,
+        max_tasks=MOST_TASKS if max_tasks is None else max_tasks,
+        until=until,
+        through_slots=until is not None or max_tasks is not None,
+    )

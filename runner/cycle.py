@@ -17,9 +17,11 @@ from ledger.events import Event
 from ledger.ids import mint
 from ledger.output import Printed, put
 from ledger.retry import StoredRetry
+from ledger.schedule import is_run_id
 from ledger.store import Unit
 from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
 from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
+from runner.firing import ClockWatch, fire_due
 from runner.plan import plan
 
 
@@ -57,8 +59,14 @@ class Turn:
     """How long the cycle waited for the database's writer lock."""
     held_seconds: float = 0.0
     """How long it held the lock then, its commit left out."""
+    next_slot_us: int | None = None
+    """When a schedule wants to be looked at next; not later than now if more were due than one turn fires."""
     running: int = 0
     """Attempts that run anywhere, this worker's included."""
+    fired: int = 0
+    """Schedules that were looked at because something of them was due."""
+    jump_seconds: float = 0.0
+    """How far the clock was set since the last turn, back if negative."""
 
 
 class Cycle:
@@ -70,6 +78,7 @@ class Cycle:
         self._actor = "worker:" + worker
         self._queues = frozenset(queues)
         self._is_prepared = False
+        self._watch = ClockWatch(ledger)
 
     def turn(self, finished: Sequence[Finished], free: int, *, is_idle: bool) -> Turn:
         """Run one cycle: record *finished*, claim at most *free* tasks. All of it is durable when this returns.
@@ -90,10 +99,9 @@ class Cycle:
                 return turn
             act = c.Act(id=mint(unit.now), at=unit.now, actor=self._actor)
             self._record(unit, finished, act, turn)
-            if any(one.children for one in finished):
-                # New tasks get their rows from catch-up alone; what is brought forward already folds to nothing.
-                while not catch_up(unit):
-                    pass
+            if any(one.children or is_run_id(one.claimed.state.task_id) for one in finished):
+                _catch_up_own(unit)
+            self._fire(unit, act, turn)
             if free > 0:
                 self._claim(unit, free, act, turn, is_idle=is_idle)
             turn.running = unit.rows(SQL["count_running"])[0][0]
@@ -101,6 +109,13 @@ class Cycle:
             turn.held_seconds = clock.monotonic() - began
         self._is_prepared = True
         return turn
+
+    def _fire(self, unit: Unit, act: c.Act, turn: Turn) -> None:
+        self._watch.look(to_us(unit.now))
+        turn.jump_seconds = self._watch.jump_seconds
+        turn.fired, turn.next_slot_us = fire_due(unit, act, turn.jump_seconds)
+        if turn.fired:
+            _catch_up_own(unit)
 
     def _record(self, unit: Unit, finished: Sequence[Finished], act: c.Act, turn: Turn) -> None:
         plain: list[Finished] = []
@@ -162,6 +177,15 @@ class Cycle:
             return acts.settle(unit, state, claim, act)
         [event] = decide(state, claim, act)
         return evolve(state, event), [event]
+
+
+def _catch_up_own(unit: Unit) -> None:
+    """Fold what this very transaction appended: new tasks get their rows so, and schedules see how their runs ended.
+
+    What is brought forward already folds to nothing.
+    """
+    while not catch_up(unit):
+        pass
 
 
 def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:

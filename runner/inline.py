@@ -7,16 +7,26 @@ from datetime import datetime
 
 from ledger.api import Ledger
 from ledger.clock import from_us
-from runner.cycle import Cycle, Finished
+from runner.cycle import Cycle, Finished, Turn
 from runner.execute import execute
 
 
-def run_inline(ledger: Ledger, *, advance: Callable[[datetime], None] | None = None, max_tasks: int = 10_000) -> int:
-    """Run every due task, one at a time, until none is due; return how many attempts ran.
+def run_inline(
+    ledger: Ledger,
+    *,
+    advance: Callable[[datetime], None] | None = None,
+    max_tasks: int = 10_000,
+    until: datetime | None = None,
+    through_slots: bool = False,
+) -> int:
+    """Register the schedules that the code declares, run every due task, one at a time, until none is due.
 
     *advance* is called with the next due time when only later ones are left (a manual clock's `advance_to`), and
-    running goes on; without it they stay.
+    running goes on, at most *until* then; without it they stay. Only *through_slots* moves on to a schedule's next
+    slot while no task waits. Returns how many attempts ran.
     """
+    if ledger.schedules.declarations:
+        ledger.schedules.register()
     cycle = Cycle(ledger, "inline")
     finished: list[Finished] = []
     ran = 0
@@ -28,6 +38,19 @@ def run_inline(ledger: Ledger, *, advance: Callable[[datetime], None] | None = N
         ran += len(finished)
         if finished:
             continue
-        if turn.next_due_us is None or advance is None or ran >= max_tasks:
-            return ran
-        advance(from_us(turn.next_due_us))
+        if turn.fired:
+            continue
+        next_us = _next(turn, through_slots=through_slots)
+        if next_us is None or advance is None or ran >= max_tasks or (until is not None and from_us(next_us) > until):
+            break
+        advance(from_us(next_us))
+    if until is not None and advance is not None and ran < max_tasks:
+        advance(until)
+    return ran
+
+
+def _next(turn: Turn, *, through_slots: bool) -> int | None:
+    """Return the next time at which something is due; slots alone count only with *through_slots*."""
+    if turn.next_due_us is None and not through_slots:
+        return None
+    return min((when for when in (turn.next_due_us, turn.next_slot_us) if when is not None), default=None)

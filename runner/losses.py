@@ -16,7 +16,7 @@ from ledger.events import ErrorDetail, WorkerStopped
 from ledger.ids import mint
 from ledger.store import Unit
 from ledger.task import TaskState
-from projections.queue import SQL, VIEW, catch_up, is_prepared, prepare
+from projections.queue import SQL, catch_up, is_prepared, prepare
 from runner.cycle import put_row
 
 BEAT_SECONDS = 5.0
@@ -89,7 +89,8 @@ def _end_worker(unit: Unit, worker: str, cause: str, verdict: Verdict, actor: st
             originator_id=stream, originator_version=version, command=act.id, at=act.at, actor=actor, cause=cause
         )
         unit.append([stopped])
-    unit.move_checkpoint(VIEW, unit.head())
+    while not catch_up(unit):  # the ends of runs are news to their schedules
+        pass
     return outcomes
 
 

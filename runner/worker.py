@@ -163,6 +163,8 @@ class Worker:
         self._finished.clear()
         if turn.rejected:
             self._log.warning("result_rejected", count=turn.rejected)
+        if turn.jump_seconds:
+            self._log.warning("clock_jumped", seconds=turn.jump_seconds)
         now = time.monotonic()
         if turn.claims:
             self._hold(turn.claims, now)
@@ -294,9 +296,9 @@ class Worker:
             self._await_outcomes(now)
             return
         seconds = self._next_beat - now
-        if turn.next_due_us is not None:
-            due = (turn.next_due_us - to_us(self._ledger.clock.now())) / 1e6
-            seconds = min(seconds, due)
+        for next_us in (turn.next_due_us, turn.next_slot_us):
+            if next_us is not None:
+                seconds = min(seconds, (next_us - to_us(self._ledger.clock.now())) / 1e6)
         if self._options.run.drain:
             seconds = min(seconds, 0.2)
         if self._options.max_seconds is not None:
