@@ -1,0 +1,1 @@
+"""Read the schedules of other programs: crontabs and Moodle's list of scheduled tasks."""
