@@ -225,7 +225,7 @@ def _own(state: ScheduleState, event: e.Event) -> ScheduleState:
 
 
 def _declared(before: ScheduleState, event: s.ScheduleDeclared) -> ScheduleState:
-    declared = {key: value for key, value in vars(event).items() if key in _DEFINED or key in ("resolved", "croniter")}
+    declared = {name: getattr(event, name) for name in (*_DEFINED, "resolved", "croniter")}
     past = loads(before.past)
     if before.status != NONE and (old := digest(loads(before.declared))) != digest(declared):
         past = [*(one for one in past if one != old), old]

@@ -65,7 +65,7 @@ def load_or_new(snapshot: Snapshot, name: str) -> ScheduleState:
     disabled: set[str] = set()
     for position, event in sorted(recorded, key=lambda one: one.position):
         note_component(disabled, event)
-        if position > known or event.originator_id != LEDGER_STREAM:
+        if position > known:
             state = advance(state, event, disabled)
     return state
 

@@ -111,7 +111,8 @@ def _fire(state: ScheduleState, away: str, act: Act) -> list[Event]:
     verdict = slots.judge(state, to_us(act.at), away)
     facts = _missed_facts(verdict.missed)
     if verdict.fire_us is not None:
-        task = run_id(state.name, verdict.fire_us)
+        # A moment can be asked for twice, a slot is fired once.
+        task = run_id(state.name, verdict.fire_us, f"asked {state.version}" if verdict.is_asked else "")
         facts.append((s.SlotFired, {"slot": from_us(verdict.fire_us), "task": task, "asked": verdict.is_asked}))
     return _events(state, facts, act)
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, load
-from runner import cli_log, cli_schedules, cli_tasks, cli_views
+from runner import cli_log, cli_schedule_changes, cli_schedules, cli_tasks, cli_views
 from runner.cli_tasks import Session
 from runner.render import clean
 
@@ -48,6 +48,7 @@ app.add_typer(cli_tasks.tasks, name="task")
 app.add_typer(cli_views.queues, name="queue")
 app.add_typer(cli_views.workers, name="worker")
 app.add_typer(cli_schedules.schedules, name="schedule")
+app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
 app.add_typer(cli_views.database, name="db")
 app.command("enqueue")(cli_tasks.enqueue)

@@ -16,8 +16,11 @@ MESSAGES = {
     "result_rejected": "late results rejected",
     "attempts_ended": "attempts of a gone worker recorded",
     "storage_unavailable": "storage unavailable, trying again",
+    "schedules_registered": "schedules of this code registered",
+    "schedule_left_alone": "schedule left alone",
+    "clock_jumped": "the clock was set",
     "stopping": "stopping: no new claims",
-    "view_stopped": "the queue view cannot go on",
+    "view_stopped": "the views cannot go on",
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.output import OutputMode
 from runner.losses import BEAT_SECONDS, LEASE_SECONDS
@@ -29,6 +31,9 @@ class RunOptions:
     output_keep: int = 8 * 1024 * 1024
     output_echo: bool = True
     output_limit: int = MOST_OUTPUT
+    timezone: str = "UTC"
+    schedule_overrides: Mapping[str, Any] | None = None
+    """What the configuration file says of schedules; None where none is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ class Supervisor:
         """See `run`."""
         with self._ledger.store.write():
             pass  # a database that cannot be used is said here, before any process is made
+        self._register_schedules()
         before = {number: signal.signal(number, self._signal) for number in STOP_SIGNALS}
         try:
             for number in range(self._options.workers):
@@ -84,6 +85,23 @@ class Supervisor:
         if self._to_record:
             return StorageUnavailable.exit_code
         return self._exit_code or (1 if self._raised else 0)
+
+    def _register_schedules(self) -> None:
+        """Bring the log to the schedules of this code, once: a worker started again later may run older code by then."""
+        options = self._options
+        if not self._ledger.schedules.declarations and not options.schedule_overrides:
+            return
+        done = self._ledger.schedules.register(
+            app=options.app,
+            timezone=options.timezone,
+            overrides=options.schedule_overrides,
+            actor=f"system:supervisor:{os.getpid()}",
+        )
+        changed = {kind: len(getattr(done, kind)) for kind in ("declared", "updated", "back", "overridden")}
+        if any(changed.values()):
+            self._log.info("schedules_registered", **changed)
+        for name, why in (done.left_alone or {}).items():
+            self._log.info("schedule_left_alone", schedule=name, why=why)
 
     def _share(self, number: int) -> int | None:
         most = self._options.max_tasks
