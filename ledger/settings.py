@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Whether what tasks print also goes to the worker's own standard output and error."""
     output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
     """Characters that one attempt may print before `OutputLimit` is raised in it."""
+    allow_shell: bool = False
+    """Whether workers run the commands of imported crontabs. Who may queue a task may then run any command."""
 
     timezone: str = "UTC"
     """Time zone of the schedules that are declared without one."""

@@ -149,7 +149,9 @@ def _while_live(state: ScheduleState, now_us: int) -> tuple[list[Missed | None],
     until_us = now_us if state.run_ended_us is None else state.run_ended_us
     if until_us <= base_us:
         return [], base_us
-    return [_span(rule_of(state), base_us, until_us, f"the run before, task {state.run_id}, had not ended")], until_us
+    # After a run the clock may have been set back before its end: nothing later than the present is decided.
+    cause = f"the run before, task {state.run_id}, had not ended"
+    return [_span(rule_of(state), base_us, min(until_us, now_us), cause)], until_us
 
 
 def _span(rule: Rule, after_us: int, upto_us: int, cause: str) -> Missed | None:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, load
-from runner import cli_log, cli_schedule_changes, cli_schedules, cli_tasks, cli_views
+from runner import cli_imports, cli_log, cli_schedule_changes, cli_schedules, cli_tasks, cli_views
 from runner.cli_tasks import Session
 from runner.render import clean
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(cli_tasks.tasks, name="task")
 app.add_typer(cli_views.queues, name="queue")
 app.add_typer(cli_views.workers, name="worker")
+app.add_typer(cli_imports.imports, name="import")
 app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
@@ -93,19 +94,22 @@ def run(
     max_seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the workers in events.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="Form of the workers' own logs.")] = None,
+    allow_shell: Annotated[
+        bool, typer.Option("--allow-shell", help="Also run the commands of imported crontabs.")
+    ] = False,
 ) -> None:
     """Work the queue until a signal stops it; exit 1 if an attempt of its own raised.
 
     Example: workledger --app tasks:ledger run --workers 2 --drain
     """
-    from runner import supervisor  # the other commands need none of it
+    from runner import shell, supervisor  # the other commands need none of it
     from runner.options import RunOptions
 
     if once and drain:
         raise InvalidOption("--once and --drain exclude each other")
     session: Session = context.obj
     given = {"workers": workers, "threads": threads, "queues": queue or None, "name": name, "log_format": log_format}
-    settings = session.with_flags(**given)
+    settings = session.with_flags(**given, allow_shell=allow_shell or None)
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
     run_options = RunOptions(
         app=session.app or "",
@@ -115,7 +119,10 @@ def run(
         max_seconds=max_seconds,
         **settings.model_dump(include=shared),
     )
-    raise typer.Exit(supervisor.run(session.app_ledger(), run_options))
+    ledger = session.ledger() if settings.allow_shell and not session.app else session.app_ledger()
+    if settings.allow_shell:
+        shell.allow_shell(ledger)
+    raise typer.Exit(supervisor.run(ledger, run_options))
 
 
 @app.command("demo")

@@ -132,7 +132,7 @@ def _read_entry(number: int, line: str, place: _Place, entries: list[Entry], *, 
         return Line(line=number, taken=False, what=line, why=why)
     entries.append(entry)
     note = f"it runs as the worker's user of the system; run_as says {user}" if user else ""
-    return Line(line=number, taken=True, what=entry.name, why=note)
+    return Line(line=number, taken=True, what=entry.name, schedule=True, why=note)
 
 
 def _fields(when: str) -> tuple[Fields, str]:

@@ -33,6 +33,7 @@ class Entry:
     command: Command | None = None
     """None where a task of the schedule's own name is to run."""
     run_as: str | None = None
+    component: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Line:
     taken: bool
     what: str
     """The schedule's name, or what the line is otherwise."""
+    schedule: bool = False
+    """Whether it is a schedule that was taken."""
     why: str = ""
     """Why it was not taken, or what was left out of it."""
 

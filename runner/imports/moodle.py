@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,14 @@ from ledger.values import shown
 from runner.imports.found import Entry, Found, Line, check
 
 _KNOWN = {"name", "classname", "disabled", "blocking", "description", "timezone", *Fields._fields}
+_COMPONENT = re.compile(r"\w+(?=[.\\])", re.ASCII)
 
 
 def read(text: str) -> Found:
     """Return the schedules of a list of tasks, or of an object with such a list as ``tasks``.
 
     A task is an object: ``classname`` or ``name``, the five fields (each ``*`` where it is missing), ``disabled``,
-    ``description`` and ``timezone``. ``blocking`` has no meaning any more; whatever else it has is reported.
+    ``description`` and ``timezone``. Its component is the first part of its name. ``blocking`` has no meaning any more; whatever else it has is reported.
 
     Raises:
         InvalidInput: The text is not JSON, or not such a list.
@@ -58,7 +60,7 @@ def _take(number: int, task: Any, entries: list[Entry]) -> Line:
     if why is not None:
         return Line(line=number, taken=False, what=name, why=why)
     entries.append(entry)
-    return Line(line=number, taken=True, what=name, why=_left_out(task))
+    return Line(line=number, taken=True, what=name, schedule=True, why=_left_out(task))
 
 
 def _entry(number: int, name: str, task: Mapping[str, Any]) -> Entry:
@@ -84,6 +86,7 @@ def _entry(number: int, name: str, task: Mapping[str, Any]) -> Entry:
         timezone=texts["timezone"],
         enabled=not disabled,
         description=texts["description"] or None,
+        component=component[0] if (component := _COMPONENT.match(name)) else None,
     )
 
 

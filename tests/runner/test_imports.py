@@ -217,7 +217,7 @@ def test_a_definition_has_defaults() -> None:
     ]
     found = moodle.read(json.dumps(tasks))
     assert found.entries == (
-        Entry(line=1, name="mod_forum\\task\\cron_task", fields=Fields("5"), enabled=False),
+        Entry(line=1, name="mod_forum\\task\\cron_task", fields=Fields("5"), enabled=False, component="mod_forum"),
         Entry(line=2, name="b", fields=Fields(hour="1, 3"), timezone="Africa/Cairo", description="Twice"),
     )
     assert [line.why for line in found.lines] == ["left out: customised, blocking", ""]
