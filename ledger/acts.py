@@ -59,15 +59,19 @@ def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates
     events: list[Event] = []
     answers: list[Queued] = []
     reserved: dict[str, str] = {}
+    holders: dict[str, TaskState] = {}
     for new in tasks:
         held_by = _reserve(unit, new, act, events, reserved)
         if held_by is not None:
-            events += _meet_holder(unit, held_by, new, act)
+            events += _meet_holder(unit, held_by, new, act, holders)
             if keep_duplicates:
                 events += _queued_and_cancelled(new, held_by, act)
             answers.append(Queued(task_id=held_by, is_duplicate=True))
             continue
-        events += decide(TaskState(new.task_id), new.command, act)
+        [queued] = decide(TaskState(new.task_id), new.command, act)
+        events.append(queued)
+        if new.command.key_stream is not None:
+            holders[new.task_id] = evolve(TaskState(new.task_id), queued)
         answers.append(Queued(task_id=new.task_id))
     unit.append(events)
     return answers
@@ -88,19 +92,21 @@ def _reserve(unit: Unit, new: NewTask, act: c.Act, events: list[Event], reserved
     return held_by
 
 
-def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act) -> list[Event]:
-    """Move the due time of a waiting holder where the call asked for that; a running one is left alone."""
+def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act, holders: dict[str, TaskState]) -> list[Event]:
+    """Move the due time of a waiting holder where the call asked for that; a running one is left alone.
+
+    *holders* are the tasks as this act has queued or moved them so far.
+    """
     if new.on_duplicate != "reschedule":
         return []
-    recorded = unit.stream(task_stream(held_by))
-    if not recorded:  # queued in this same act: nothing is stored yet, and its due time is the same call's
-        return []
-    state = load(unit, held_by)
+    state = holders.get(held_by) or load(unit, held_by)
     moment = due_at(new.command, act)
     if state.status != WAITING or state.due_us == to_us(moment):
         return []
     reason = act.reason or "enqueued again with on_duplicate=reschedule"
-    return decide(state, c.Reschedule(due_at=moment), replace(act, reason=reason))
+    [moved] = decide(state, c.Reschedule(due_at=moment), replace(act, reason=reason))
+    holders[held_by] = evolve(state, moved)
+    return [moved]
 
 
 def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]:

@@ -192,10 +192,12 @@ class Ledger:
 
     def enqueue(self, call: Call[R]) -> Task[R]:
         """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
-        running = current_or_none()
-        new = _checked(call).new_task(mint(self.clock.now()), running.id if running else None)
+        new = self._checked(call).new_task(mint(self.clock.now()), self._parent())
         if call.options.with_outcome:
-            current().children.append(new)
+            running = current()
+            if running.ledger is not self:
+                raise InvalidOption("with_outcome is for the ledger that the running task is in; this is another one")
+            running.children.append(new)
             return Task(self, new.task_id)
         with self.store.write() as unit:
             [queued] = acts.enqueue(unit, [new], self.act(unit, call.options.actor, call.options.reason))
@@ -209,11 +211,10 @@ class Ledger:
         Raises:
             InvalidOption: A call is `with_outcome`, which has no place here.
         """
-        running = current_or_none()
-        parent = running.id if running else None
+        parent = self._parent()
         now = self.clock.now()
         new = []
-        for call in map(_checked, calls):
+        for call in map(self._checked, calls):
             if call.options.with_outcome:
                 raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
             new.append(call.new_task(mint(now), parent))
@@ -222,6 +223,18 @@ class Ledger:
         with self.store.write() as unit:
             answers = acts.enqueue(unit, new, self.act(unit, actor, reason))
         return [Task(self, answer.task_id, duplicate=answer.is_duplicate) for answer in answers]
+
+    def _parent(self) -> str | None:
+        """Return the id of the running task, if it runs for this ledger."""
+        running = current_or_none()
+        return running.id if running is not None and running.ledger is self else None
+
+    def _checked(self, call: Call[R]) -> Call[R]:
+        if not isinstance(call, Call):
+            raise InvalidOption(f"{shown(call)} is no call of a task; make one with .call(…)")
+        if self.functions.get(call.function.name) is not call.function:
+            raise NotRegistered(f"task {call.function.name!r} is another ledger's; queue it there, or register it here")
+        return call
 
     def get(self, task_id: str) -> Task[Any]:
         """Return the task with this id.
@@ -361,12 +374,6 @@ def actor_text(actor: str | None) -> str:
         return "worker:" + running.worker if running else operating_system_user()
     check_name(actor, "actor")
     return actor if actor.startswith(("user:", "worker:", "system:")) else "user:" + actor
-
-
-def _checked(call: Call[R]) -> Call[R]:
-    if not isinstance(call, Call):
-        raise InvalidOption(f"{shown(call)} is no call of a task; make one with .call(…)")
-    return call
 
 
 def _require_reason(reason: str, verb: str) -> None:

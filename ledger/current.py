@@ -30,6 +30,7 @@ class Current:
         attempt: int,
         run_as: str,
         worker: str,
+        ledger: object = None,
         is_cancelled: Callable[[], bool] = lambda: False,
         open_sink: Callable[[], Sink] | None = None,
     ) -> None:
@@ -38,6 +39,8 @@ class Current:
         self.attempt = attempt
         self.run_as = run_as
         self.worker = worker
+        self.ledger = ledger
+        """The ledger that the attempt runs for."""
         self._is_cancelled = is_cancelled
         self._open_sink = open_sink
         self._sink: Sink | None = None

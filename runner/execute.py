@@ -44,6 +44,16 @@ async def within(coroutine: Any, timeout: float | None) -> Any:
         if scope.expired():
             raise TimeLimit(f"the task ran longer than its timeout of {timeout} s") from None
         raise
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _Left(error) from error
+
+
+class _Left(Exception):
+    """Carries out of an event loop what would end the loop itself, and every other task on it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def execute(
@@ -68,6 +78,7 @@ def execute(
         attempt=state.attempt,
         run_as=state.run_as,
         worker=state.worker or "",
+        ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
     )
@@ -109,7 +120,10 @@ def _run(
 def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsync) -> Any:
     args, kwargs = function.unbind(claimed.args)
     if function.is_async:
-        return run_async(function.function(*args, **kwargs), claimed.state.timeout)
+        try:
+            return run_async(function.function(*args, **kwargs), claimed.state.timeout)
+        except _Left as left:
+            raise left.error from None
     return function.function(*args, **kwargs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import from_us
 from runner.cycle import Cycle, Finished, Turn
@@ -35,6 +36,10 @@ def run_inline(
         if turn.is_behind:
             continue
         finished = [execute(ledger, claimed, lambda: False) for claimed in turn.claims]
+        for one in finished:
+            if isinstance(one.command, c.Fail) and one.command.error["type"] == KeyboardInterrupt.__name__:
+                _give_back(cycle, one)
+                raise KeyboardInterrupt
         ran += len(finished)
         if finished:
             continue
@@ -54,3 +59,11 @@ def _next(turn: Turn, *, through_slots: bool) -> int | None:
     if turn.next_due_us is None and not through_slots:
         return None
     return min((when for when in (turn.next_due_us, turn.next_slot_us) if when is not None), default=None)
+
+
+def _give_back(cycle: Cycle, finished: Finished) -> None:
+    """Record that whoever runs the queue here was interrupted, which is no failure of the task."""
+    state = finished.claimed.state
+    back = c.Interrupt(attempt=state.attempt, worker=state.worker or "", cause="interrupted from the keyboard")
+    while cycle.turn([Finished(finished.claimed, back)], 0, is_idle=True).is_behind:
+        pass

@@ -16,6 +16,7 @@ from ledger import commands as c
 from ledger.api import Ledger
 from ledger.shield import SHIELD
 from ledger.signals import TimeLimit
+from ledger.task import CANCEL_GRACE_SECONDS
 from runner.board import Board
 from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
@@ -37,6 +38,8 @@ class Held:
     is_cancelled: bool = False
     soft_deadline: float = 0.0
     thread: int = 0
+    deadline: float = 0.0
+    """When its process is ended, monotonic; 0: never."""
     recorder: Recorder | None = None
     """What it prints, once it has printed."""
 
@@ -137,8 +140,11 @@ class Pool:
             if not self._ledger.functions[state.name].is_async:
                 held.thread = threading.get_ident()
                 held.soft_deadline = started + state.timeout
+        held.deadline = hard
         held.is_begun = True
         self._board.begin(held.slot, hard)
+        if held.is_cancelled:
+            self.end_by(held, started + CANCEL_GRACE_SECONDS)
         try:
             finished = execute(
                 self._ledger,
@@ -152,6 +158,11 @@ class Pool:
         except TimeLimit:  # it met the few instructions around the task: the attempt is over its time all the same
             finished = self._limit_met(held)
         return finished
+
+    def end_by(self, held: Held, deadline: float) -> None:
+        """Have the process of a begun attempt ended at *deadline*, if it is not to be ended before."""
+        held.deadline = min(held.deadline or deadline, deadline)
+        self._board.begin(held.slot, held.deadline)
 
     def _open_recorder(self, held: Held) -> Recorder:
         held.recorder = Recorder(self._options.output_keep, self._ledger.clock)

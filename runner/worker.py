@@ -257,7 +257,7 @@ class Worker:
             if held is not None and row[24] is not None and not held.is_cancelled:
                 held.is_cancelled = True
                 if held.is_begun:
-                    self._board.begin(held.slot, now + CANCEL_GRACE_SECONDS)
+                    self._pool.end_by(held, now + CANCEL_GRACE_SECONDS)
 
     def _store_output(self) -> None:
         """Store what running attempts have printed since the last look, so that it can be followed and outlives them."""

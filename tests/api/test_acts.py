@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from ledger.clock import to_us
 from ledger.errors import (
     Conflict,
     InvalidArguments,
     InvalidOption,
     InvalidValue,
     NotFound,
+    NotRegistered,
     TaskEnded,
 )
 from ledger.events import TaskRescheduled
@@ -261,3 +263,61 @@ def test_an_unknown_task_is_not_found() -> None:
     for act in acts:
         with pytest.raises(NotFound):
             act()
+
+
+# Two ledgers in one process
+
+
+def test_a_call_is_queued_where_its_function_is_registered() -> None:
+    """Another ledger's call is refused before anything is stored, alone and among others."""
+    (one, _), (other, _) = new_ledger(), new_ledger()
+    mine = one.task(name="mine")(lambda: None)
+    theirs = other.task(name="theirs")(lambda: None)
+    for enqueue in (
+        lambda: one.enqueue(theirs.call()),
+        lambda: one.enqueue_many([mine.call(), theirs.call()]),
+    ):
+        with pytest.raises(NotRegistered, match="'theirs' is another ledger's"):
+            enqueue()
+    assert count_events(one) == 0
+
+
+def test_children_stay_in_the_ledger_of_their_parent() -> None:
+    """`with_outcome` is refused over ledgers; a plain call into another one names no parent there."""
+    (one, _), (other, _) = new_ledger(), new_ledger()
+    theirs = other.task(name="theirs")(lambda: None)
+    seen = []
+
+    @one.task(retry=False)
+    def parent() -> None:
+        seen.append(theirs.enqueue())
+        theirs.using(with_outcome=True).enqueue()
+
+    task = parent.enqueue()
+    run_queue(one)
+    assert queued(seen[0]).parent is None
+    assert task.record.error is not None and "this is another one" in task.record.error["message"]
+    assert count_events(other) == 1
+
+
+def test_of_many_calls_on_one_key_the_last_due_time_holds() -> None:
+    """`on_duplicate="reschedule"` moves the task each time in one commit, also one queued in the same commit."""
+    ledger, _ = new_ledger()
+
+    @ledger.task(unique="k")
+    def job() -> None: ...
+
+    def calls() -> list[Any]:
+        return [job.using(run_after=timedelta(hours=h), on_duplicate="reschedule").call() for h in (1, 9, 9, 4)]
+
+    first = ledger.enqueue_many(calls())
+    assert {task.id for task in first} == {first[0].id} and [task.duplicate for task in first] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert first[0].record.state.due_us == to_us(DEFAULT_START + timedelta(hours=4))
+    ledger.enqueue_many(calls())
+    moves = [event.due_at - DEFAULT_START for event in first[0].events if isinstance(event, TaskRescheduled)]
+    assert moves == [timedelta(hours=h) for h in (9, 4, 1, 9, 4)]

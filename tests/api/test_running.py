@@ -357,3 +357,42 @@ def test_a_url_of_another_kind_is_refused() -> None:
     for url in ("", "work.db", "postgresql://host/db", "sqlite://", "sqlite:///"):
         with pytest.raises(InvalidOption, match="sqlite:///"):
             Ledger(url)
+
+
+def test_an_async_task_may_exit() -> None:
+    """SystemExit in a coroutine fails its attempt, and the next coroutine runs."""
+    ledger, _ = new_ledger()
+
+    @ledger.task(retry=False)
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    @ledger.task
+    async def stay() -> str:
+        return "here"
+
+    left, stayed = leave.enqueue(), stay.enqueue()
+    run_queue(ledger)
+    assert left.state == "failed" and (left.record.error or {})["type"] == "SystemExit"
+    assert stayed.result() == "here"
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_run_and_not_the_task() -> None:
+    """Ctrl-C while the queue is run here is raised to the caller; the task waits again at no cost, others are untouched."""
+    ledger, _ = new_ledger()
+    presses = ["once"]
+
+    @ledger.task(max_attempts=1)
+    def work() -> str:
+        if presses:
+            presses.pop()
+            raise KeyboardInterrupt
+        return "done"
+
+    tasks = [work.enqueue(), work.enqueue()]
+    with pytest.raises(KeyboardInterrupt):
+        run_queue(ledger)
+    assert [task.state for task in tasks] == ["waiting", "waiting"]
+    assert [attempt.outcome for attempt in tasks[0].attempts] == ["interrupted"]
+    run_queue(ledger)
+    assert [task.result() for task in tasks] == ["done", "done"]

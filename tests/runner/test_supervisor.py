@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ledger import Ledger, Retry
+from ledger import Call, Ledger, Retry
 
 JOBS = """
 import os, signal
@@ -22,6 +22,14 @@ ledger = Ledger("sqlite:///work.db")
 def note(number: int) -> None:
     with open("ran.txt", "a") as file:
         file.write(f"{number}\\n")
+
+@ledger.task
+async def leave() -> None:
+    raise SystemExit(3)
+
+@ledger.task
+async def stay() -> str:
+    return "here"
 
 @ledger.task
 def die() -> None:
@@ -40,6 +48,8 @@ def here(tmp_path: Path) -> Path:
 def new_ledger(here: Path) -> Ledger:
     ledger = Ledger(f"sqlite:///{here}/work.db")
     ledger.task(name="note")(note)
+    ledger.task(name="leave", retry=False)(note)
+    ledger.task(name="stay", retry=False)(note)
     ledger.task(name="die", retry=Retry(first=0), max_attempts=None)(die)
     return ledger
 
@@ -98,3 +108,15 @@ def test_a_worker_that_cannot_go_on_is_not_replaced(here: Path) -> None:
     done = run(here, "--workers", "2")
     assert done.returncode == 1
     assert "position 2" in done.stdout + done.stderr
+
+
+def test_a_coroutine_that_exits_takes_no_other_with_it(here: Path) -> None:
+    """SystemExit in one async task leaves the worker's event loop to the others."""
+    ledger = new_ledger(here)
+    left, stayed = (
+        ledger.enqueue(Call(ledger.functions[name], {}, ledger.functions[name].options)) for name in ("leave", "stay")
+    )
+    done = run(here, "--drain")
+
+    assert done.returncode == 1, done.stderr
+    assert left.state == "failed" and stayed.result() == "here"

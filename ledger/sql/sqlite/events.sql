@@ -2,7 +2,7 @@
 
 -- create_events --
 CREATE TABLE IF NOT EXISTS stored_events (
-    rowid INTEGER PRIMARY KEY,
+    rowid INTEGER PRIMARY KEY CHECK (rowid > 0),
     originator_id TEXT NOT NULL,
     originator_version INTEGER NOT NULL,
     topic TEXT NOT NULL,
