@@ -31,7 +31,7 @@ _PREFIX_LENGTH = len(TASK_PREFIX)
 
 def prepare(unit: Unit) -> None:
     """Make the view's tables where they are missing."""
-    for name in ("create_queue", "index_waiting", "index_running", "create_workers"):
+    for name in ("create_queue", "index_waiting", "index_lost", "index_running", "create_workers"):
         unit.run(SQL[name])
     schedule_fold.prepare(unit, unit.checkpoint(VIEW))
 

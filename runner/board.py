@@ -10,11 +10,11 @@ from itertools import compress
 from typing import NamedTuple
 
 SLOTS = 4_096
-_HEAD = struct.Struct("=dqqq?")  # last beat (monotonic seconds), attempts that raised, attempts taken, exit code, left
+_HEAD = struct.Struct("=dqqq??")  # last beat (monotonic seconds), counts of raised and taken, exit code, left, asks
 _BEAT = struct.Struct("=d")
 _COUNTS = struct.Struct("=qq")
 _CODE = struct.Struct("=q")
-_LEFT = struct.Struct("=?")
+_FLAG = struct.Struct("=?")
 _SLOT = struct.Struct("=16sIBd")  # task uuid, attempt, state, hard deadline (monotonic seconds, 0: none)
 _STATE = struct.Struct("=Bd")
 _STATE_AT = 20
@@ -32,6 +32,8 @@ class Head(NamedTuple):
     exit_code: int
     has_left: bool
     """Whether it came to its own end. An exit code of 0 alone may be a task's."""
+    asks_for_loner: bool
+    """Whether tasks wait whose last attempt was lost: they run one at a time in a process of their own."""
 
 
 class Shown(NamedTuple):
@@ -65,7 +67,11 @@ class Board:
 
     def leave(self) -> None:
         """Show that the worker has come to its own end, and holds nothing."""
-        _LEFT.pack_into(self._memory, _HEAD.size - _LEFT.size, True)
+        _FLAG.pack_into(self._memory, _HEAD.size - 2 * _FLAG.size, True)
+
+    def ask_for_loner(self, does_ask: bool) -> None:
+        """Show whether tasks wait that must run alone."""
+        _FLAG.pack_into(self._memory, _HEAD.size - _FLAG.size, does_ask)
 
     def head(self) -> Head:
         """Return what the worker shows of itself."""

@@ -23,8 +23,9 @@ from projections import queue as queue_view
 from projections import schedules as schedule_view
 from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
+from runner.heartbeat import Heartbeat, all_of
 from runner.render import Output, clean, print_line, print_list, print_object
-from runner.why import WorkerRow, why
+from runner.why import why
 
 SQL = statements("projections", "sql/sqlite/tasks.sql")
 CHECK_BATCH = 2_000
@@ -93,7 +94,7 @@ def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table
     with ledger.store.read() as snapshot:
         present = snapshot.now
         before = _count_before(ledger, record.state, record.queued_position, present)
-    sentences = [clean(sentence) for sentence in why(record, present, _worker_rows(ledger), before)]
+    sentences = [clean(sentence) for sentence in why(record, present, _heartbeats(ledger), before)]
     if output is Output.table:
         print_line("\n".join(sentences))
     else:
@@ -116,14 +117,14 @@ def worker_list(context: typer.Context, output: Form = Output.table) -> None:
             "name": worker.name,
             "host": worker.host,
             "pid": worker.pid,
-            "state": "alive" if worker.is_alive(present) else "silent",
-            "started_at": worker.started_at,
-            "beat_at": worker.beat_at,
+            "state": "silent" if worker.is_silent(to_us(present)) else "alive",
+            "started_at": _moment(worker.started_us),
+            "beat_at": _moment(worker.beat_us),
             "threads": worker.threads,
-            "queues": list(worker.queues),
+            "queues": orjson.loads(worker.queues),
             "running": running.get(worker.worker_id, 0),
         }
-        for worker in _worker_rows(ledger)
+        for worker in _heartbeats(ledger)
     ]
     columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running")
     if output is Output.table:
@@ -245,22 +246,9 @@ def _caught_up(session: Session) -> Ledger:
     return ledger
 
 
-def _worker_rows(ledger: Ledger) -> list[WorkerRow]:
+def _heartbeats(ledger: Ledger) -> list[Heartbeat]:
     with ledger.store.read() as snapshot:
-        found = snapshot.rows(SQL["workers"])
-    return [
-        WorkerRow(
-            worker_id=worker_id,
-            name=name,
-            host=host,
-            pid=pid,
-            started_at=from_us(started_us),
-            beat_at=from_us(beat_us),
-            threads=threads,
-            queues=tuple(orjson.loads(names)),
-        )
-        for worker_id, name, host, pid, started_us, beat_us, threads, names in found
-    ]
+        return all_of(snapshot)
 
 
 def _count_before(ledger: Ledger, state: TaskState, position: int, present: datetime) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -22,7 +22,10 @@ from ledger.store import Unit
 from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
 from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
 from runner.firing import ClockWatch, fire_due
-from runner.plan import plan
+from runner.plan import DUE, NAME, QUEUE, plan
+
+Takes = Literal["all", "fresh", "lost"]
+"""What a worker claims: everything; only tasks whose last attempt was not lost; only those whose was, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Turn:
     """How long it held the lock then, its commit left out."""
     next_slot_us: int | None = None
     """When a schedule wants to be looked at next; not later than now if more were due than one turn fires."""
+    lost_due: int = 0
+    """Due tasks of this worker's whose last attempt was lost, left to a process of their own."""
     running: int = 0
     """Attempts that run anywhere, this worker's included."""
     fired: int = 0
@@ -72,11 +77,12 @@ class Turn:
 class Cycle:
     """The database side of one worker (or of an inline run): stateless but for what it is told."""
 
-    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str] = ()) -> None:
+    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str] = (), takes: Takes = "all") -> None:
         self._ledger = ledger
         self._worker = worker
         self._actor = "worker:" + worker
         self._queues = frozenset(queues)
+        self._takes = takes
         self._is_prepared = False
         self._watch = ClockWatch(ledger)
 
@@ -102,8 +108,10 @@ class Cycle:
             if any(one.children or is_run_id(one.claimed.state.task_id) for one in finished):
                 _catch_up_own(unit)
             self._fire(unit, act, turn)
+            if self._takes == "fresh":
+                turn.lost_due = len(self._lost(unit, turn))
             if free > 0:
-                self._claim(unit, free, act, turn, is_idle=is_idle)
+                self._claim(unit, plan(*self._candidates(unit, free, turn), free, is_idle=is_idle), act, turn)
             turn.running = unit.rows(SQL["count_running"])[0][0]
             unit.move_checkpoint(VIEW, unit.head())
             turn.held_seconds = clock.monotonic() - began
@@ -146,37 +154,58 @@ class Cycle:
         unit.append(events)
         return True
 
-    def _claim(self, unit: Unit, free: int, act: c.Act, turn: Turn, *, is_idle: bool) -> None:
+    def _candidates(self, unit: Unit, free: int, turn: Turn) -> tuple[list[Row], dict[str, int]]:
+        """Return the first due rows of each group that this worker may take, and how many run of each name."""
         now_us = to_us(unit.now)
+        if self._takes == "lost":
+            return self._lost(unit, turn), {}
+        statement = SQL["due_rows" if self._takes == "all" else "fresh_due_rows"]
         candidates: list[Row] = []
         for name, queue, priority in unit.rows(SQL["groups"]):
-            if name not in self._ledger.functions or (self._queues and queue not in self._queues):
+            if not self._is_ours(name, queue):
                 continue
-            due = unit.rows(SQL["due_rows"], (name, queue, priority, now_us, free))
+            due = unit.rows(statement, (name, queue, priority, now_us, free))
             candidates += due
             if not due:
-                next_due = unit.rows(SQL["next_due"], (name, queue, priority))[0][0]
-                turn.next_due_us = min(next_due, turn.next_due_us or next_due)
-        if not candidates:
+                _note_due(turn, unit.rows(SQL["next_due"], (name, queue, priority))[0][0], now_us)
+        return candidates, dict(unit.rows(SQL["running_counts"])) if candidates else {}
+
+    def _lost(self, unit: Unit, turn: Turn) -> list[Row]:
+        """Return the due rows of tasks whose last attempt was lost."""
+        now_us = to_us(unit.now)
+        rows = [row for row in unit.rows(SQL["lost_rows"]) if self._is_ours(row[NAME], row[QUEUE])]
+        for row in rows:
+            _note_due(turn, row[DUE], now_us)
+        return [row for row in rows if row[DUE] <= now_us]
+
+    def _is_ours(self, name: str, queue: str) -> bool:
+        return name in self._ledger.functions and (not self._queues or queue in self._queues)
+
+    def _claim(self, unit: Unit, rows: Sequence[Row], act: c.Act, turn: Turn) -> None:
+        if not rows:
             return
-        running = dict(unit.rows(SQL["running_counts"]))
         seen = unit.head()
         events: list[Event] = []
         claim = c.Claim(worker=self._worker, seen=seen)
-        for row in plan(candidates, running, free, is_idle=is_idle):
+        for row in rows:
             after, caused = self._claim_one(unit, TaskState._make(row[1:-1]), claim, act)
             events += caused
             queued = orjson.loads(row[-1])
             turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))
         unit.append(events)
         positions = orjson.dumps([claimed.position for claimed in turn.claims]).decode()
-        unit.run(SQL["claim_rows"], (self._worker, now_us, positions))
+        unit.run(SQL["claim_rows"], (self._worker, to_us(unit.now), positions))
 
     def _claim_one(self, unit: Unit, state: TaskState, claim: c.Claim, act: c.Act) -> tuple[TaskState, list[Event]]:
         if state.key_held and state.unique_until == "start":
             return acts.settle(unit, state, claim, act)
         [event] = decide(state, claim, act)
         return evolve(state, event), [event]
+
+
+def _note_due(turn: Turn, due_us: int, now_us: int) -> None:
+    if due_us > now_us:
+        turn.next_due_us = min(due_us, turn.next_due_us or due_us)
 
 
 def _catch_up_own(unit: Unit) -> None:

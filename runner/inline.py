@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import from_us
+from ledger.ids import mint
+from projections.queue import SQL, is_prepared, prepare
 from runner.cycle import Cycle, Finished, Turn
 from runner.execute import execute
+from runner.heartbeat import show
 
 
 def run_inline(
@@ -28,7 +32,34 @@ def run_inline(
     """
     if ledger.schedules.declarations:
         ledger.schedules.register()
-    cycle = Cycle(ledger, "inline")
+    with _shown(ledger) as worker:
+        return _run(ledger, Cycle(ledger, worker), advance, max_tasks, until, through_slots=through_slots)
+
+
+@contextmanager
+def _shown(ledger: Ledger) -> Iterator[str]:
+    """Give the id of a worker that others see for as long as this process runs the queue."""
+    worker = mint(ledger.clock.now())
+    with ledger.store.write() as unit:
+        if not is_prepared(unit):
+            prepare(unit)
+        show(unit, worker, "inline", threads=1, queues=(), lease_seconds=0, names=ledger.functions)
+    try:
+        yield worker
+    finally:
+        with ledger.store.write() as unit:
+            unit.run(SQL["delete_worker"], (worker,))
+
+
+def _run(
+    ledger: Ledger,
+    cycle: Cycle,
+    advance: Callable[[datetime], None] | None,
+    max_tasks: int,
+    until: datetime | None,
+    *,
+    through_slots: bool,
+) -> int:
     finished: list[Finished] = []
     ran = 0
     while True:

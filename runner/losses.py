@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import psutil
 
 from ledger import acts
 from ledger import commands as c
@@ -18,30 +15,10 @@ from ledger.store import Unit
 from ledger.task import TaskState
 from projections.queue import SQL, catch_up, is_prepared, prepare
 from runner.cycle import put_row
+from runner.heartbeat import Heartbeat, all_of, boot_id, host_name, process_start
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0
-
-
-def host_name() -> str:
-    """Return this host's name."""
-    return socket.gethostname()
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the host from every other."""
-    return f"{psutil.boot_time():.0f}"
-
-
-def process_start(pid: int) -> float | None:
-    """Return when process *pid* started (seconds since 1970), or None if there is none.
-
-    A dead process is there until its parent has taken note of its end; a supervisor does so when it has recorded it.
-    """
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
 
 
 Verdict = Callable[[TaskState], c.Outcome]
@@ -110,10 +87,9 @@ class _Sighting:
 class LeaseWatch:
     """Judge which workers are gone. One watcher's memory: what it saw of each heartbeat, on its monotonic clock."""
 
-    def __init__(self, ledger: Ledger, *, beat_seconds: float = BEAT_SECONDS, lease_seconds: float = LEASE_SECONDS):
+    def __init__(self, ledger: Ledger, *, beat_seconds: float = BEAT_SECONDS):
         self._ledger = ledger
         self._beat = beat_seconds
-        self._lease = lease_seconds
         self._seen: dict[str, _Sighting] = {}
         self._looked = 0.0
 
@@ -127,7 +103,7 @@ class LeaseWatch:
         At once where the heartbeat row is missing, or the process is gone from this same host and boot; else when the
         lease has run out by the store's clock and the heartbeat stood still for two beats by this watcher's.
         """
-        rows = {row[0]: row for row in unit.rows(SQL["all_workers"])}
+        rows = {row.worker_id: row for row in all_of(unit)}
         now = self._ledger.clock.monotonic()
         # What kept this watcher from looking (a lock, a frozen host) may have kept the others from showing heartbeats.
         is_awake = now - self._looked <= 2 * self._beat
@@ -141,21 +117,20 @@ class LeaseWatch:
                 causes[worker] = cause
         return causes
 
-    def _judge(self, row: tuple[object, ...] | None, now_us: int) -> str | None:
+    def _judge(self, row: Heartbeat | None, now_us: int) -> str | None:
         if row is None:
             return "the worker has no heartbeat"
-        worker, host, boot, pid, pid_started = str(row[0]), row[2], row[3], int(str(row[4])), float(str(row[5]))
-        beat_us, beats = int(str(row[7])), int(str(row[8]))
-        if host == host_name() and boot == boot_id():
-            started = process_start(pid)
-            if started is None or abs(started - pid_started) > 1:
-                return f"process {pid} of the worker is gone"
+        if row.host == host_name() and row.boot == boot_id():
+            started = process_start(row.pid)
+            if started is None or abs(started - row.pid_started) > 1:
+                return f"process {row.pid} of the worker is gone"
+        elif not row.lease_us:
+            return "its host was started anew"  # such a process lives beside the database file only
         now = self._ledger.clock.monotonic()
-        sighting = self._seen.get(worker)
-        if sighting is None or sighting.beats != beats:
-            self._seen[worker] = _Sighting(beats, now)
+        sighting = self._seen.get(row.worker_id)
+        if sighting is None or sighting.beats != row.beats:
+            self._seen[row.worker_id] = _Sighting(row.beats, now)
             return None
-        stood_still = now - sighting.since
-        if now_us - beat_us > self._lease * 1e6 and stood_still >= 2 * self._beat:
-            return f"the lease of {self._lease:.0f} s ran out without a heartbeat"
+        if row.is_silent(now_us) and now - sighting.since >= 2 * self._beat:
+            return f"the lease of {row.lease_us / 1e6:.0f} s ran out without a heartbeat"
         return None

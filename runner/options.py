@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.output import OutputMode
+from runner.cycle import Takes
 from runner.losses import BEAT_SECONDS, LEASE_SECONDS
 from runner.output import MOST_OUTPUT
 
@@ -47,3 +48,4 @@ class WorkerOptions:
     name: str
     max_tasks: int | None
     max_seconds: float | None
+    takes: Takes = "all"

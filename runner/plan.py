@@ -11,7 +11,7 @@ from ledger.task import TaskState
 from projections.queue import Row
 
 _FIELD = {name: index for index, name in enumerate(("position", *TaskState._fields))}
-PRIORITY, DUE, NAME, LOST = _FIELD["priority"], _FIELD["due_us"], _FIELD["name"], _FIELD["lost"]
+PRIORITY, DUE, NAME, QUEUE, LOST = (_FIELD[name] for name in ("priority", "due_us", "name", "queue", "lost"))
 _DUE_THEN_POSITION = itemgetter(DUE, _FIELD["position"])
 
 

@@ -15,6 +15,7 @@ from ledger.errors import LedgerError, StorageUnavailable
 from ledger.ids import mint
 from ledger.task import TaskState
 from runner.board import Board
+from runner.cycle import Takes
 from runner.logs import Log
 from runner.losses import Verdict, end_worker, timed_out
 from runner.options import RunOptions, WorkerOptions
@@ -22,6 +23,8 @@ from runner.worker import STOP_SIGNALS, Worker
 
 TICK_SECONDS = 0.05
 RESTART_PAUSE_SECONDS = 0.2
+LONER = -1
+"""The number of the one worker that takes tasks whose last attempt was lost, alone."""
 
 
 @dataclass(slots=True)
@@ -118,6 +121,11 @@ class Supervisor:
                 child.told = self._signals
                 os.kill(child.pid, signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
 
+    @property
+    def _takes(self) -> Takes:
+        """What the workers take. Where a run is bounded by tasks, each takes its share of everything."""
+        return "all" if self._options.once or self._options.max_tasks is not None else "fresh"
+
     def _start(self, number: int) -> None:
         options = self._options
         worker_id = mint(self._ledger.clock.now())
@@ -125,8 +133,9 @@ class Supervisor:
             run=options,
             worker=worker_id,
             supervisor=os.getpid(),
-            name=f"{options.name}-{number + 1}",
-            max_tasks=self._left[number],
+            name=f"{options.name}-alone" if number == LONER else f"{options.name}-{number + 1}",
+            max_tasks=self._left.get(number),
+            takes="lost" if number == LONER else self._takes,
             max_seconds=None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0),
         )
         board = Board()
@@ -152,7 +161,15 @@ class Supervisor:
         if self._to_record:
             self._record()
         self._look()
+        self._start_loner()
         time.sleep(TICK_SECONDS)
+
+    def _start_loner(self) -> None:
+        """Give tasks whose last attempt was lost a worker of their own: one that kills its process kills nothing else."""
+        children = self._children.values()
+        has_loner = any(child.number == LONER for child in children)
+        if self._signals == 0 and not has_loner and any(child.board.head().asks_for_loner for child in children):
+            self._start(LONER)
 
     def _look(self) -> None:
         """Check each worker. Silence counts only from when this process itself has been awake."""
@@ -181,7 +198,7 @@ class Supervisor:
         if head.has_left:
             os.waitpid(child.pid, 0)
             return
-        left = self._left[child.number]
+        left = self._left.get(child.number)
         if left is not None:
             given_back = sum(not shown.is_begun for shown in child.board.shown())
             self._left[child.number] = left - head.taken + given_back
@@ -192,7 +209,7 @@ class Supervisor:
         self._record()
         if head.exit_code:
             self._exit_code = head.exit_code
-        elif not self._options.once:
+        elif not self._options.once and child.number != LONER:
             if time.monotonic() - child.started < RESTART_PAUSE_SECONDS:
                 time.sleep(RESTART_PAUSE_SECONDS)
             if self._signals == 0:

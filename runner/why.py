@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ledger.clock import from_us, to_us
 from ledger.record import TaskRecord
 from ledger.task import CANCELLED, ENDED, RUNNING, SUCCEEDED
 from projections.tasks import stamp
-from runner.losses import LEASE_SECONDS
+from runner.heartbeat import Heartbeat
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRow:
-    """A worker process as its heartbeat row tells; no *queues* means all of them."""
-
-    worker_id: str
-    name: str
-    host: str
-    pid: int
-    started_at: datetime
-    beat_at: datetime
-    threads: int
-    queues: tuple[str, ...]
-
-    def is_alive(self, now: datetime) -> bool:
-        """Return whether its lease has not run out at *now*."""
-        return now - self.beat_at <= timedelta(seconds=LEASE_SECONDS)
-
-    def serves(self, queue: str) -> bool:
-        """Return whether it takes tasks from *queue*."""
-        return not self.queues or queue in self.queues
-
-
-def why(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow], before: int) -> list[str]:
+def why(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int) -> list[str]:
     """Return why the task is where it is at *now*; *before* is how many due tasks of its queue go first."""
     if record.state.status in ENDED:
         return _ended(record)
@@ -56,22 +33,22 @@ def _ended(record: TaskRecord) -> list[str]:
     return [*sentences, "`task retry` lets it wait again."]
 
 
-def _running(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow]) -> list[str]:
+def _running(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat]) -> list[str]:
     state = record.state
     since = from_us(state.claimed_us or 0)
     seconds = (now - since).total_seconds()
     worker = next((row for row in workers if row.worker_id == state.worker), None)
     where = f"worker {state.worker}" + (f" (host {worker.host}, pid {worker.pid})" if worker else "")
     sentences = [f"It is running: attempt {state.attempt} on {where} since {stamp(since)}, {seconds:.0f} s."]
-    if worker is None or not worker.is_alive(now):
-        heard = f"has not been heard of since {stamp(worker.beat_at)}" if worker else "has no heartbeat"
+    if worker is None or worker.is_silent(to_us(now)):
+        heard = f"has not been heard of since {stamp(from_us(worker.beat_us))}" if worker else "has no heartbeat"
         sentences.append(f"Its worker {heard}; the next worker to look records the attempt as lost.")
     if state.cancel_us is not None:
         sentences.append(f"It was asked to end at {stamp(from_us(state.cancel_us))}.")
     return sentences
 
 
-def _waiting(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow], before: int) -> list[str]:
+def _waiting(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int) -> list[str]:
     state = record.state
     sentences = []
     if state.due_us > to_us(now):
@@ -86,8 +63,11 @@ def _waiting(record: TaskRecord, now: datetime, workers: Sequence[WorkerRow], be
         sentences += _last_error(record)
     if state.lost:
         sentences.append("Its last attempt was lost, so the next one runs alone in a process of its own.")
-    if not any(row.is_alive(now) and row.serves(state.queue) for row in workers):
+    alive = [row for row in workers if not row.is_silent(to_us(now)) and row.serves(state.queue)]
+    if not alive:
         sentences.append(f"No worker is alive for queue {state.queue!r}; `run` starts one.")
+    elif not any(row.knows(state.name) for row in alive):
+        sentences.append(f"No worker that is alive for it has a task named {state.name!r}; its app may have changed.")
     return sentences
 
 

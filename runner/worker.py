@@ -10,21 +10,21 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import orjson
-
 from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import Conflict, StorageUnavailable
 from ledger.events import WorkerStarted
 from ledger.output import put
+from ledger.retry import Retry
 from ledger.store import Unit
-from ledger.task import CANCEL_GRACE_SECONDS
+from ledger.task import CANCEL_GRACE_SECONDS, TaskState
 from projections.queue import SQL, is_prepared, prepare
 from runner.board import Board
 from runner.cycle import Claimed, Cycle, Finished, Turn
+from runner.heartbeat import host_name, show
 from runner.logs import Log
-from runner.losses import LeaseWatch, boot_id, end_worker, host_name, lost, process_start
+from runner.losses import LeaseWatch, end_worker, lost
 from runner.options import WorkerOptions
 from runner.output import catch_output
 from runner.threads import GIVE_BACK_SECONDS, Held, Pool, give_back
@@ -43,6 +43,7 @@ REMEMBER_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NO_RETRY = Retry().stored()
 SWITCH_SECONDS = 0.0005
 """Between Python threads. A cycle meets busy tasks at each statement while all writers of the database wait for it."""
 
@@ -55,14 +56,13 @@ class Worker:
         self._options = options
         self._board = board
         self._log = Log(options.run.log_format, worker=options.worker)
-        self._cycle = Cycle(ledger, options.worker, options.run.queues)
-        self._leases = LeaseWatch(
-            ledger, beat_seconds=options.run.beat_seconds, lease_seconds=options.run.lease_seconds
-        )
+        self._cycle = Cycle(ledger, options.worker, options.run.queues, options.takes)
+        self._leases = LeaseWatch(ledger, beat_seconds=options.run.beat_seconds)
         # Within half a lease nobody else can have been given what this worker has claimed.
         self._give_back_seconds = min(GIVE_BACK_SECONDS, options.run.lease_seconds / 2)
         self._held: dict[tuple[str, int], Held] = {}
         self._finished: list[tuple[Held, Finished]] = []
+        self._strays: list[Finished] = []
         self._is_registered = False
         self._is_stopping = False
         self._has_claimed = False
@@ -142,11 +142,9 @@ class Worker:
         self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)
 
     def _put_heartbeat(self, unit: Unit) -> None:
-        options = self._options
-        now_us = to_us(unit.now)
-        queues = orjson.dumps(options.run.queues).decode()
-        identity = (options.worker, options.name, host_name(), boot_id(), os.getpid(), process_start(os.getpid()) or 0)
-        unit.run(SQL["put_worker"], (*identity, now_us, now_us, 0, options.run.threads, queues))
+        options, run = self._options, self._options.run
+        show(unit, options.worker, options.name, threads=run.threads, queues=run.queues,
+             lease_seconds=run.lease_seconds, names=self._ledger.functions)  # fmt: skip
 
     def _turn(self) -> Turn:
         """Run one cycle and hand out what it claimed."""
@@ -155,9 +153,11 @@ class Worker:
         self._collect()
         self._wake.forget_commits()
         self._beat()
-        turn = self._cycle.turn([f for _, f in self._finished], self._room(), is_idle=not self._held_running())
+        outcomes = [*(finished for _, finished in self._finished), *self._strays]
+        turn = self._cycle.turn(outcomes, self._room(), is_idle=not self._held_running())
         if turn.is_behind:
             return turn
+        self._strays.clear()
         for held, finished in self._finished:
             self._release(held, finished)
         self._finished.clear()
@@ -169,6 +169,7 @@ class Worker:
         if turn.claims:
             self._hold(turn.claims, now)
         self._board.count(taken=len(turn.claims))
+        self._board.ask_for_loner(turn.lost_due > 0)
         self._learn(turn)
         self._pool.enough = max(1, len(self._held) // 2)
         return turn
@@ -223,6 +224,8 @@ class Worker:
             return 0
         if self._is_alone and self._held_running():
             return 0
+        if options.takes == "lost":
+            return 1
         each = self._pool.seconds_per_task
         wanted = options.run.threads if each <= 0 else int(options.run.threads * BEGIN_WITHIN_SECONDS / each)
         room = min(max(wanted, options.run.threads), self._most_a_cycle, self._board.room) - self._held_running()
@@ -233,7 +236,7 @@ class Worker:
     def _beat(self) -> None:
         """Show that this worker lives, find those that do not, and see which own tasks are to be cancelled."""
         now = time.monotonic()
-        if now >= self._next_look and self._held:
+        if now >= self._next_look and (self._held or now >= self._next_beat):
             self._next_look = now + LOOK_SECONDS
             self._look_at_own(now)
             self._store_output()
@@ -249,12 +252,19 @@ class Worker:
             self._log.warning("attempts_ended", of=worker, cause=cause, count=len(ended))
 
     def _look_at_own(self, now: float) -> None:
-        """Compare what the log gives this worker with what it runs, and see requests to cancel."""
+        """Compare what the log gives this worker with what it holds, and see requests to cancel.
+
+        A commit of unknown end may have claimed what this worker does not know of: it is given back.
+        """
         with self._ledger.store.read() as snapshot:
-            rows = snapshot.rows(SQL["rows_of_worker"], (self._options.worker,))
+            rows = snapshot.rows(SQL["rows_of_worker"], (self._options.worker,)) if is_prepared(snapshot) else []
         for row in rows:
-            held = self._held.get((row[1], row[10]))
-            if held is not None and row[24] is not None and not held.is_cancelled:
+            state = TaskState._make(row[1:])
+            held = self._held.get((state.task_id, state.attempt))
+            if held is None:
+                back = c.Interrupt(attempt=state.attempt, worker=self._options.worker, cause="its claim was not seen")
+                self._strays.append(Finished(Claimed(row[0], state, {}, NO_RETRY), back))
+            elif state.cancel_us is not None and not held.is_cancelled:
                 held.is_cancelled = True
                 if held.is_begun:
                     self._pool.end_by(held, now + CANCEL_GRACE_SECONDS)
@@ -285,7 +295,9 @@ class Worker:
             return True
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
             return True
-        return options.run.drain and not turn.claims and not turn.running
+        if options.takes == "lost":
+            return not turn.claims
+        return options.run.drain and not turn.claims and not turn.running and not turn.lost_due
 
     def _rest(self, turn: Turn) -> None:
         """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""

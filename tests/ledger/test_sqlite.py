@@ -67,7 +67,7 @@ def test_stored_events_cannot_be_changed(store: SqliteStore, statement: str) -> 
     other = sqlite3.connect(store.path)
     before = other.execute("SELECT * FROM stored_events").fetchall()
 
-    with pytest.raises(sqlite3.IntegrityError, match="immutable|CHECK constraint"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"immutable|CHECK constraint"):
         other.execute(statement)
     assert other.execute("SELECT * FROM stored_events").fetchall() == before
     other.close()

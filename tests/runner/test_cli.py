@@ -21,7 +21,7 @@ from ledger import commands as c
 from ledger.acts import act_on
 from ledger.clock import to_us
 from ledger.ids import mint
-from projections.queue import catch_up_all
+from projections.queue import SQL, catch_up_all
 from projections.reports import Reports
 from runner.cli import app
 
@@ -100,8 +100,8 @@ def beat(seconds_ago: float = 0, queues: str = "[]") -> None:
     catch_up_all(ledger)
     with ledger.store.write() as unit:
         at_us = to_us(unit.now - timedelta(seconds=seconds_ago))
-        row = ("w1", "worker", "host-a", "boot", 4242, 0.0, at_us, at_us, 1, 4, queues)
-        unit.run("INSERT OR REPLACE INTO workers VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
+        row = ("w1", "worker", "host-a", "boot", 4242, 0.0, at_us, at_us, 1, 4, queues, 30_000_000, '["add"]')
+        unit.run(SQL["put_worker"], row)
     ledger.close()
 
 

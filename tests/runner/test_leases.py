@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ledger.clock import to_us
-from ledger.testing import ManualClock, memory_ledger
+from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections.queue import SQL, prepare
 from runner.losses import LeaseWatch
 
@@ -18,11 +18,13 @@ class Watched:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.ledger = memory_ledger(self.clock)
-        self.watch = LeaseWatch(self.ledger, beat_seconds=BEAT_SECONDS, lease_seconds=LEASE_SECONDS)
+        self.watch = LeaseWatch(self.ledger, beat_seconds=BEAT_SECONDS)
         with self.ledger.store.write() as unit:
             prepare(unit)
             now_us = to_us(unit.now)
-            unit.run(SQL["put_worker"], ("other", "w", "far away", "boot", 1, 0.0, now_us, now_us, 0, 4, "[]"))
+            lease_us = int(LEASE_SECONDS * 1e6)
+            row = ("other", "w", "far away", "boot", 1, 0.0, now_us, now_us, 0, 4, "[]", lease_us, "[]")
+            unit.run(SQL["put_worker"], row)
 
     def beat(self) -> None:
         with self.ledger.store.write() as unit:
@@ -55,3 +57,26 @@ def test_a_watcher_that_could_not_look_judges_nobody_by_that_time() -> None:
     assert not watched.looks(BEAT_SECONDS)
     assert not watched.looks(10 * LEASE_SECONDS)
     assert [watched.looks(BEAT_SECONDS) for _ in range(2)] == [False, True]
+
+
+def test_a_queue_run_here_is_seen_by_others_for_as_long_as_it_runs() -> None:
+    """A process that runs the queue itself shows no heartbeats: it is there until its process is gone."""
+    clock = ManualClock()
+    ledger = memory_ledger(clock)
+    watch = LeaseWatch(ledger, beat_seconds=BEAT_SECONDS)
+    judged: list[dict[str, str]] = []
+
+    @ledger.task
+    def slow() -> None:
+        for _ in range(20):
+            clock.advance(timedelta(seconds=LEASE_SECONDS))
+            with ledger.store.write() as unit:
+                judged.append(watch.gone(unit, "me"))
+
+    task = slow.enqueue()
+    run_queue(ledger)
+
+    assert judged == [{}] * 20 and task.state == "succeeded"
+    with ledger.store.read() as snapshot:
+        assert snapshot.rows(SQL["all_workers"]) == []
+    assert task.attempts[0].worker != "inline"

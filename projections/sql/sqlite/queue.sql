@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS queue (
 -- index_waiting --
 CREATE INDEX IF NOT EXISTS queue_waiting ON queue (name, queue, priority, due_us) WHERE status = 'waiting';
 
+-- index_lost --
+CREATE INDEX IF NOT EXISTS queue_lost ON queue (due_us) WHERE status = 'waiting' AND lost = 1;
+
 -- index_running --
 CREATE INDEX IF NOT EXISTS queue_running ON queue (worker) WHERE status = 'running';
 
@@ -49,7 +52,9 @@ CREATE TABLE IF NOT EXISTS workers (
     beat_us INTEGER NOT NULL,
     beats INTEGER NOT NULL,
     threads INTEGER NOT NULL,
-    queues TEXT NOT NULL
+    queues TEXT NOT NULL,
+    lease_us INTEGER NOT NULL,
+    names TEXT NOT NULL
 );
 
 -- has_views --
@@ -112,6 +117,17 @@ SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.posit
  WHERE q.status = 'waiting' AND q.name = ? AND q.queue = ? AND q.priority = ? AND q.due_us <= ?
  ORDER BY q.due_us, q.position LIMIT ?;
 
+-- fresh_due_rows --
+-- The same of tasks whose last attempt was not lost.
+SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
+ WHERE q.status = 'waiting' AND q.name = ? AND q.queue = ? AND q.priority = ? AND q.due_us <= ? AND q.lost = 0
+ ORDER BY q.due_us, q.position LIMIT ?;
+
+-- lost_rows --
+-- Waiting tasks whose last attempt was lost, due or not, with their arguments.
+SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
+ WHERE q.status = 'waiting' AND q.lost = 1 ORDER BY q.due_us LIMIT 1000;
+
 -- next_due --
 SELECT min(due_us) FROM queue WHERE status = 'waiting' AND name = ? AND queue = ? AND priority = ?;
 
@@ -128,7 +144,7 @@ SELECT * FROM queue WHERE status = 'running' AND worker = ?;
 SELECT count(*) FROM queue WHERE status = 'running';
 
 -- put_worker --
-INSERT OR REPLACE INTO workers VALUES (?,?,?,?,?,?,?,?,?,?,?);
+INSERT OR REPLACE INTO workers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?);
 
 -- beat --
 UPDATE workers SET beat_us = ?, beats = beats + 1 WHERE worker_id = ?;

@@ -125,5 +125,3 @@ SELECT count(*) FROM queue
 -- running_per_worker --
 SELECT worker, count(*) FROM queue WHERE status = 'running' GROUP BY worker;
 
--- workers --
-SELECT worker_id, name, host, pid, started_us, beat_us, threads, queues FROM workers ORDER BY started_us, worker_id;
