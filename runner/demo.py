@@ -24,6 +24,7 @@ from ledger.errors import InvalidOption, LedgerError
 from ledger.task import ENDED, WAITING
 from projections import queue
 from projections.reports import Reports
+from runner import demo_schedules
 from runner.demo_tasks import declare
 
 LOOK_SECONDS = 0.25
@@ -66,7 +67,9 @@ def main(path: str | None = None, workers: int = 2, keep: str | None = None) -> 
     )
     reports = Reports(ledger)
     seen = _work(console, ledger, reports, workers=workers, total=len(files), database=database)
-    return _summary(console, ledger, reports, seen, database)
+    exit_code = _summary(console, ledger, reports, seen, database)
+    demo_schedules.show(console, database)
+    return exit_code
 
 
 def _files(path: str | None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -305,22 +306,22 @@ class Worker:
             return
         now = time.monotonic()
         if self._held:
-            self._await_outcomes(now)
+            self._await_outcomes(now, self._seconds_to(turn.next_slot_us))
             return
-        seconds = self._next_beat - now
-        for next_us in (turn.next_due_us, turn.next_slot_us):
-            if next_us is not None:
-                seconds = min(seconds, (next_us - to_us(self._ledger.clock.now())) / 1e6)
+        seconds = min(self._next_beat - now, self._seconds_to(turn.next_due_us), self._seconds_to(turn.next_slot_us))
         if self._options.run.drain:
             seconds = min(seconds, 0.2)
         if self._options.max_seconds is not None:
             seconds = min(seconds, self._started + self._options.max_seconds - now)
         self._wake.wait(max(seconds, 0.001), for_commits=True)
 
-    def _await_outcomes(self, now: float) -> None:
+    def _seconds_to(self, moment_us: int | None) -> float:
+        return math.inf if moment_us is None else (moment_us - to_us(self._ledger.clock.now())) / 1e6
+
+    def _await_outcomes(self, now: float, to_slot: float) -> None:
         """Return when enough outcomes wait, or the first of them for 50 ms, or something else wants a turn."""
         if not self._pool.done:
-            seconds = min(self._next_beat - now, self._next_look - now, self._give_back_seconds)
+            seconds = min(self._next_beat - now, self._next_look - now, self._give_back_seconds, to_slot)
             # With work for every thread at hand, a commit of somebody else's is met when an outcome is due.
             has_idle_thread = self._held_running() < self._options.run.threads
             self._wake.wait(max(seconds, 0.001), for_commits=has_idle_thread and self._room() > 0)

@@ -5,7 +5,7 @@ Each ``type: ignore`` stands on a call that mypy must reject: with --warn-unused
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from ledger import Call, Ledger, Retry, Task
@@ -30,6 +30,18 @@ async def fetch(url: str) -> list[str]:
     return [url]
 
 
+@ledger.schedule("R 17 * * 1-5", timezone="Europe/Paris", misfire="all", retry=Retry(first=1), jitter=30)
+def nightly(keep: int = 7) -> int:
+    """Return how many were kept."""
+    return keep
+
+
+@ledger.schedule(minute="*/5", args={"url": "a page"}, component="web")
+async def refresh(url: str) -> list[str]:
+    """Pretend to refresh."""
+    return [url]
+
+
 def right() -> None:
     """Use the API as it is meant; every type is known."""
     assert_type(add(1), int)
@@ -42,6 +54,11 @@ def right() -> None:
     assert_type(fetch.enqueue("a page").result(), list[str])
     assert_type(ledger.enqueue_many([add.call(1), fetch.call("a page")]), list[Task[Any]])
     assert_type(ledger.get("an id").state, str)
+    assert_type(nightly(keep=3), int)
+    assert_type(nightly.enqueue().result(), int)
+    assert_type(refresh.enqueue("a page"), Task[list[str]])
+    assert_type(ledger.schedules.next("nightly", 3), list[datetime])
+    ledger.schedules.set("nightly", hour="4", reason="after the backup")
 
 
 async def right_async() -> None:
@@ -63,6 +80,10 @@ def wrong() -> None:
     send.enqueue("ann", "hi")  # type: ignore[call-arg]
     fetch.enqueue(7)  # type: ignore[arg-type]
     ledger.cancel("an id")  # type: ignore[call-arg]
+    nightly.enqueue(keep="7")  # type: ignore[arg-type]
+    ledger.schedule("* * * * *", misfire="two")  # type: ignore[arg-type]
+    ledger.schedule(minute=5)  # type: ignore[arg-type]
+    ledger.schedules.reset("nightly")  # type: ignore[call-arg]
     ledger.task(retry=True)  # type: ignore[call-overload]
     text: str = add.enqueue(1).result()  # type: ignore[assignment]
     print(text)
