@@ -211,6 +211,8 @@ class Ledger:
         Raises:
             InvalidOption: A call is `with_outcome`, which has no place here.
         """
+        if not isinstance(calls, Iterable):
+            raise InvalidOption(f"{shown(calls)} is no series of calls; make them with .call(…)")
         parent = self._parent()
         now = self.clock.now()
         new = []

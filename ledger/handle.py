@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from ledger.errors import NotFound, ResultTimeout, TaskEnded
+from ledger.errors import InvalidOption, NotFound, ResultTimeout, TaskEnded
 from ledger.ids import task_stream
 from ledger.output import OutputLine, chunks_of, lines_of
 from ledger.record import AttemptRecord, TaskRecord, fold_record
 from ledger.task import ENDED, SUCCEEDED
+from ledger.values import is_number, shown
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
@@ -79,6 +80,8 @@ class Task(Generic[R]):
 
             TaskEnded: It failed or was cancelled; the message has the last error.
         """
+        if timeout is not None and (not is_number(timeout) or timeout < 0):
+            raise InvalidOption(f"timeout is {shown(timeout)}; allowed is a number of seconds from 0 on, or None")
         clock = self._ledger.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         pause = FIRST_PAUSE_SECONDS

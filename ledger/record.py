@@ -44,6 +44,11 @@ class TaskRecord:
     result: Any = None
     error: e.ErrorDetail | None = None
     ended_at: datetime | None = None
+    ended_by: str | None = None
+    """The actor of the event that ended the task."""
+    end_reason: str | None = None
+    rescheduled_at: datetime | None = None
+    """When somebody moved the due time that now holds."""
     late_results: int = 0
 
     def summary(self) -> dict[str, Any]:
@@ -87,7 +92,12 @@ def fold_record(task_id: str, recorded: Iterable[Recorded]) -> TaskRecord | None
 
 
 def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
-    record = replace(record, state=evolve(record.state, event))
+    is_moved = isinstance(event, e.TaskFailed | e.TaskDelayed | e.AttemptLost)
+    record = replace(
+        record,
+        state=evolve(record.state, event),
+        rescheduled_at=None if is_moved else record.rescheduled_at,
+    )
     match event:
         case e.TaskClaimed():
             attempt = AttemptRecord(number=event.attempt, worker=event.worker, claimed_at=event.at)
@@ -98,8 +108,10 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
             record = replace(_attempt(record, event, "failed", error=event.error), error=event.error)
             return _end(record, event) if event.final else record
         case e.TaskDelayed():
-            record = _attempt(record, event, "delayed", cause=f"asked to run again in {event.seconds:g} s")
-            return _end(record, event) if event.final else record
+            cause = f"asked to run again in {event.seconds:g} s"
+            record = _attempt(record, event, "delayed", cause=cause)
+            error = e.ErrorDetail(type="Delay", message=f"{cause} on its last attempt")
+            return _end(record, event, error=error) if event.final else record
         case e.AttemptLost():
             error = e.ErrorDetail(type="AttemptLost", message=event.cause)
             record = replace(_attempt(record, event, "lost", cause=event.cause), error=error)
@@ -111,7 +123,9 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
                 record = _attempt(record, event, "cancelled", error=event.error, cause=event.ended)
             return _end(record, event)
         case e.TaskRetried():
-            return replace(record, ended_at=None)
+            return replace(record, ended_at=None, ended_by=None, end_reason=None, rescheduled_at=None)
+        case e.TaskRescheduled():
+            return replace(record, rescheduled_at=event.at)
         case e.LateResultRejected():
             return replace(record, late_results=record.late_results + 1)
         case _:
@@ -119,7 +133,7 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
 
 
 def _end(record: TaskRecord, event: e.Event, **changes: Any) -> TaskRecord:
-    return replace(record, ended_at=event.at, **changes)
+    return replace(record, ended_at=event.at, ended_by=event.actor, end_reason=event.reason, **changes)
 
 
 def _attempt(record: TaskRecord, event: Any, outcome: str, **changes: Any) -> TaskRecord:

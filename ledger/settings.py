@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from ledger.errors import InvalidOption
-from ledger.values import shown
+from ledger.values import check_name, shown
 from ledger.zones import zone_named
 
 PREFIX = "WORKLEDGER_"
@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("name", "queues")
+    @classmethod
+    def _is_named(cls, value: Any, info: Any) -> Any:
+        for name in (value,) if isinstance(value, str) else value:
+            check_name(name, str(info.field_name))
+        return value
 
     @field_validator("lease_seconds")
     @classmethod

@@ -22,6 +22,7 @@ from ledger.events import Event
 from ledger.sqlite_connection import APPLICATION_ID, LedgerDatastore, translate
 from ledger.statements import statements
 from ledger.store import RawEvent, Recorded
+from ledger.values import shown
 
 SQL = statements("ledger", "sql/sqlite/events.sql")
 OUTPUT_SQL = statements("ledger", "sql/sqlite/output.sql")
@@ -238,9 +239,9 @@ def path_of(url: str) -> str:
     """
     if url == "memory:":
         return ":memory:"
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+    if isinstance(url, str) and url.isprintable() and url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         # A task may change the working directory; the ledger's file stays where it was.
         return os.path.abspath(url.removeprefix("sqlite:///"))
     raise InvalidOption(
-        f"{url!r} is no ledger URL; allowed are sqlite:///relative/path.db, sqlite:////absolute/path.db and memory:"
+        f"{shown(url)} is no ledger URL; allowed are sqlite:///relative/path.db, sqlite:////absolute/path.db and memory:"
     )

@@ -32,7 +32,16 @@ def translate(error: sqlite3.Error, path: str) -> LedgerError:
         return StorageUnavailable(f"{path}: another program held the database for {BUSY_SECONDS:.0f} s ({name})")
     if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
         return StorageUnavailable(f"{path}: not an intact SQLite database ({name}: {error})")
+    if name.startswith("SQLITE_READONLY") or (name == "SQLITE_CANTOPEN" and not _may_write(path)):
+        return StorageUnavailable(
+            f"{path}: it or its directory cannot be written to here ({name}); a ledger needs that even to be read, "
+            "for the write-ahead log beside it"
+        )
     return StorageUnavailable(f"{path}: {name}: {error}")
+
+
+def _may_write(path: str) -> bool:
+    return os.access(Path(path).parent, os.W_OK)
 
 
 class LedgerDatastore(SQLiteDatastore):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.api import Ledger
+from ledger.errors import LedgerError, StorageUnavailable
 from ledger.ids import TASK_PREFIX
 from ledger.sqlite_connection import translate
 from ledger.statements import statements
@@ -16,7 +17,7 @@ from ledger.store import RawEvent, Snapshot
 from projections.tasks import Folded, TaskRow, finish, fold, load
 
 SQL = statements("projections", "sql/sqlite/tasks.sql")
-VERSION = 1
+VERSION = 2
 BATCH = 2_000
 BUSY_SECONDS = 60.0
 _INDEXES = ("index_position", "index_state", "index_name")
@@ -29,6 +30,10 @@ def report_path(store_path: str) -> str:
         return store_path
     path = Path(store_path)
     return str(path.with_name(f"{path.stem}.reports{path.suffix or '.db'}"))
+
+
+class DamagedReports(StorageUnavailable):
+    """The report file is damaged; the ledger is not touched by that."""
 
 
 class Reports:
@@ -67,9 +72,16 @@ class Reports:
 
     def rebuild(self) -> int:
         """Fold the whole log into a new table and put it in the place of the old; return the count of events folded."""
-        with self.ledger.store.read() as snapshot, self._write() as connection:
-            connection.execute(SQL["create_meta"])
-            return self._refill(connection, snapshot)
+        with self.ledger.store.read() as snapshot:
+            try:
+                with self._write() as connection:
+                    connection.execute(SQL["create_meta"])
+                    return self._refill(connection, snapshot)
+            except DamagedReports:
+                self._delete()
+            with self._write() as connection:
+                connection.execute(SQL["create_meta"])
+                return self._refill(connection, snapshot)
 
     def verify(self) -> list[str]:
         """Return how the live rows differ from a fresh fold of the log, as sentences; empty when they are equal."""
@@ -167,7 +179,7 @@ class Reports:
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise translate(error, self.path) from error
+            raise self._unusable(error) from error
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
@@ -179,7 +191,19 @@ class Reports:
             finally:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise translate(error, self.path) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> LedgerError:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return DamagedReports(
+                f"{self.path} is no intact database; it holds nothing but views: `projection rebuild` makes it anew"
+            )
+        return translate(error, self.path)
+
+    def _delete(self) -> None:
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(self.path + suffix).unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -192,7 +216,7 @@ class Reports:
                     connection.close()
                     raise
             except sqlite3.Error as error:
-                raise translate(error, self.path) from error
+                raise self._unusable(error) from error
             self._connection = connection
         return self._connection
 

@@ -46,6 +46,7 @@ class TaskRow(NamedTuple):
     result: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    error_traceback: str | None = None
     lost_attempts: int = 0
     late_results: int = 0
     first_position: int = 0
@@ -55,7 +56,11 @@ class TaskRow(NamedTuple):
 
     def summary(self) -> dict[str, Any]:
         """Return the task as one JSON object with the keys of `ledger.record.TaskRecord.summary`."""
-        error = {"type": self.error_type, "message": self.error_message} if self.error_type is not None else None
+        error = None
+        if self.error_type is not None:
+            error = {"type": self.error_type, "message": self.error_message}
+            if self.error_traceback is not None:
+                error["traceback"] = self.error_traceback
         return {
             "id": self.task_id,
             "name": self.name,
@@ -137,7 +142,9 @@ def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
         case e.TaskFailed():
             return {**_attempt(before, event), **_final(event), **_error(event.error)}
         case e.TaskDelayed():
-            return {**_attempt(before, event), **_final(event)}
+            message = f"asked to run again in {event.seconds:g} s on its last attempt"
+            gave_up = _error(e.ErrorDetail(type="Delay", message=message)) if event.final else {}
+            return {**_attempt(before, event), **_final(event), **gave_up}
         case e.AttemptLost():
             error = e.ErrorDetail(type="AttemptLost", message=event.cause)
             lost = {"lost_attempts": before.row.lost_attempts + 1}
@@ -194,8 +201,12 @@ def _end(event: e.Event) -> dict[str, Any]:
 
 def _error(error: e.ErrorDetail | None) -> dict[str, Any]:
     if error is None:
-        return {"error_type": None, "error_message": None}
-    return {"error_type": error.get("type", ""), "error_message": error.get("message", "")}
+        return {"error_type": None, "error_message": None, "error_traceback": None}
+    return {
+        "error_type": error.get("type", ""),
+        "error_message": error.get("message", ""),
+        "error_traceback": error.get("traceback"),
+    }
 
 
 def _json(value: Any) -> str:

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,11 +20,11 @@ from ledger.errors import InvalidOption, InvalidValue
 from ledger.events import Event
 from ledger.functions import Call
 from ledger.ids import task_stream
-from ledger.options import Options
 from ledger.settings import Settings, load
 from ledger.sqlite import SqliteStore
 from ledger.store import Recorded
 from ledger.task import STATES
+from ledger.values import check_name
 from projections.reports import Reports
 from projections.tasks import stamp
 from runner.render import Output, print_line, print_list, print_object, to_json
@@ -66,6 +67,7 @@ class Session:
         """Who asks, as events keep it: always with the operating system's user; None means only that one."""
         if self.actor_name is None:
             return None
+        check_name(self.actor_name, "--actor")
         return f"{operating_system_user()}({self.actor_name})"
 
     def app_ledger(self) -> Ledger:
@@ -106,8 +108,11 @@ def _import_ledger(app: str) -> Ledger:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # the module is the user's: whatever it raises, the option cannot be used
-        raise InvalidOption(f"--app {app}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the module is the user's: whatever it raises, it cannot be used
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f" (line {frame.lineno} of {frame.filename})"
+        said = f"importing {module_name} raised {type(error).__name__}: {error}{where}"
+        raise InvalidOption(f"--app {app}: {said}") from error
     for name in attribute.split("."):
         found = getattr(found, name, None)
     if not isinstance(found, Ledger):
@@ -166,7 +171,14 @@ def enqueue(
     priority: Annotated[int | None, typer.Option(help="-100 to 100, higher first.")] = None,
     run_after: Annotated[str | None, typer.Option(metavar="SECONDS|ISO", help="Not before then.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Attempts, the first included.")] = None,
+    unlimited: Annotated[bool, typer.Option("--unlimited", help="Attempts without end.")] = False,
+    no_retry: Annotated[bool, typer.Option("--no-retry", help="One attempt only.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Raise TimeLimit in it then.")] = None,
+    kill_after: Annotated[float | None, typer.Option(metavar="SECONDS", help="End its process so much later.")] = None,
     unique: Annotated[str | None, typer.Option(metavar="KEY", help="At most one live task has this key.")] = None,
+    unique_args: Annotated[bool, typer.Option("--unique-args", help="The arguments are the key.")] = False,
+    unique_until: Annotated[str | None, typer.Option(metavar="end|start", help="When its key frees.")] = None,
+    on_duplicate: Annotated[str | None, typer.Option(metavar="return|reschedule", help="If its key is held.")] = None,
     run_as: Annotated[str | None, typer.Option(help="Identity the task runs under.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label; may be given several times.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
@@ -176,26 +188,35 @@ def enqueue(
 
     Example: workledger --app tasks:ledger enqueue send_digest --args '{"user_id": 7}'
     """
+    flags = {key: value for key, value in locals().items() if key not in ("context", "name", "args", "output")}
     session: Session = context.obj
     ledger = session.app_ledger()
-    given = {
-        "queue": queue,
-        "priority": priority,
-        "run_after": None if run_after is None else parse_moment(run_after),
-        "max_attempts": max_attempts,
-        "unique": unique,
-        "run_as": run_as,
-        "labels": tuple(label) if label else None,
-        "reason": reason,
-        "actor": session.actor,
-    }
     function = ledger.function(name)
-    options: Options = function.options.merged(**{key: value for key, value in given.items() if value is not None})
+    options = function.options.merged(**_options_of(flags, session.actor))
     task = ledger.enqueue(Call(function, function.bind((), parse_args(args)), options))
     if output is Output.table:
         print_line(f"{task.id}{' (a live task has this key already)' if task.duplicate else ''}")
     else:
         print_object({"id": task.id, "duplicate": task.duplicate}, output)
+
+
+def _options_of(flags: dict[str, Any], actor: str | None) -> dict[str, Any]:
+    """Return the options of the call that the flags of `enqueue` set."""
+    if flags["unique_args"] and flags["unique"] is not None:
+        raise InvalidOption("--unique and --unique-args exclude each other")
+    if flags["unlimited"] and (flags["no_retry"] or flags["max_attempts"] is not None):
+        raise InvalidOption("--unlimited excludes --no-retry and --max-attempts")
+    same = ("queue", "priority", "max_attempts", "timeout", "kill_after", "unique_until", "on_duplicate", "run_as")
+    given = {name: flags[name] for name in (*same, "unique", "reason")} | {
+        "run_after": None if flags["run_after"] is None else parse_moment(flags["run_after"]),
+        "labels": tuple(flags["label"]) if flags["label"] else None,
+        "retry": False if flags["no_retry"] else None,
+        "actor": actor,
+    }
+    if flags["unique_args"]:
+        given["unique"] = True
+    given = {name: value for name, value in given.items() if value is not None}
+    return given | {"max_attempts": None} if flags["unlimited"] else given
 
 
 @tasks.command("list")

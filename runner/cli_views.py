@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from ledger import keys
 from ledger.api import Ledger
 from ledger.clock import from_us, to_us
 from ledger.errors import CorruptEvent
@@ -94,7 +95,9 @@ def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table
     with ledger.store.read() as snapshot:
         present = snapshot.now
         before = _count_before(ledger, record.state, record.queued_position, present)
-    sentences = [clean(sentence) for sentence in why(record, present, _heartbeats(ledger), before)]
+        key_stream = record.queued.key_stream
+        key_holder = None if key_stream is None else keys.holder(snapshot.last(key_stream))
+    sentences = [clean(sentence) for sentence in why(record, present, _heartbeats(ledger), before, key_holder)]
     if output is Output.table:
         print_line("\n".join(sentences))
     else:
@@ -148,7 +151,7 @@ def rebuild(context: typer.Context, view: OneView = None) -> None:
 
 
 @projection.command("verify")
-def verify(context: typer.Context, view: OneView = None) -> None:
+def verify(context: typer.Context, view: OneView = None, output: Form = Output.table) -> None:
     """Compare the views with a fresh fold of the log; exit 1 if they differ.
 
     Example: workledger projection verify
@@ -161,7 +164,10 @@ def verify(context: typer.Context, view: OneView = None) -> None:
         differences["schedules"] = schedule_view.verify(ledger)
     if view in (None, View.tasks):
         differences["tasks"] = Reports(ledger).verify()
-    for name, found in differences.items():
+    if output is not Output.table:
+        rows = [{"view": name, "is_equal": not found, "differences": found} for name, found in differences.items()]
+        print_list(rows, ("view", "is_equal", "differences"), output, "")
+    for name, found in differences.items() if output is Output.table else ():
         print_line(f"{name}: equal to the fold of the log" if not found else f"{name}: {len(found)} differences")
         for sentence in found[:20]:
             print_line(f"  {clean(sentence)}")
@@ -189,7 +195,7 @@ def upgrade(context: typer.Context) -> None:
 
 
 @database.command("check")
-def check(context: typer.Context) -> None:
+def check(context: typer.Context, output: Form = Output.table) -> None:
     """Check the database file and read every event; exit 1 if something is damaged.
 
     Example: workledger --url sqlite:///work.db db check
@@ -208,9 +214,12 @@ def check(context: typer.Context) -> None:
                 except CorruptEvent as error:
                     problems.append(str(error))
             position = raws[-1][0]
-    for problem in problems[:20]:
-        print_line(clean(problem))
-    print_line(f"{count} events read, {len(problems)} problems")
+    if output is Output.table:
+        for problem in problems[:20]:
+            print_line(clean(problem))
+        print_line(f"{count} events read, {len(problems)} problems")
+    else:
+        print_object({"events": count, "problems": problems}, output)
     if problems:
         raise typer.Exit(1)
 

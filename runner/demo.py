@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,9 +192,10 @@ def _file_of(args: str | None) -> Text:
 def _next_commands(console: Console, reports: Reports, database: Path) -> None:
     url = f"--url sqlite:///{database.absolute()}"
     failed = reports.failures(1) or reports.slowest(1)
+    command = "workledger" if shutil.which("workledger") else os.path.relpath(sys.argv[0])
     console.print("\nNext, type:")
-    console.print(f"  workledger {url} task list --state failed", markup=False, soft_wrap=True)
+    console.print(f"  {command} {url} task list --state failed", markup=False, soft_wrap=True)
     if failed:
-        console.print(f"  workledger {url} task events {failed[0].task_id}", markup=False, soft_wrap=True)
-        console.print(f"  workledger {url} why {failed[0].task_id}", markup=False, soft_wrap=True)
-    console.print(f"  workledger {url} projection verify", markup=False, soft_wrap=True)
+        console.print(f"  {command} {url} task events {failed[0].task_id}", markup=False, soft_wrap=True)
+        console.print(f"  {command} {url} why {failed[0].task_id}", markup=False, soft_wrap=True)
+    console.print(f"  {command} {url} projection verify", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import Clock
 from ledger.current import Current, reset_current, set_current
-from ledger.errors import InvalidInput
+from ledger.errors import InvalidArguments, InvalidValue
 from ledger.events import ErrorDetail, Usage
 from ledger.functions import TaskFunction
 from ledger.output import OutputMode
@@ -101,7 +101,7 @@ def _run(
     started_at = clock.now()
     token = set_current(current)
     try:
-        result = copy_json(_call(function, claimed, run_async), f"the result of {state.name}")
+        result = _checked(_call(function, claimed, run_async), state.name)
     except BaseException as error:
         return Finished(claimed, _raised(error, claimed, started_at, clock.now(), meter.read()))
     finally:
@@ -115,6 +115,17 @@ def _run(
         usage=meter.read(),
     )
     return Finished(claimed, succeeded, tuple(current.children))
+
+
+class _BadResult(InvalidValue):
+    """What the function returned cannot be kept; the traceback would lead into the ledger."""
+
+
+def _checked(result: Any, name: str) -> Any:
+    try:
+        return copy_json(result, f"the result of {name}")
+    except InvalidValue as error:
+        raise _BadResult(str(error)) from None
 
 
 def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsync) -> Any:
@@ -143,15 +154,21 @@ def _raised(
     )
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Return whether the ledger itself refused the stored arguments, before the task's code began."""
+    return traceback.extract_tb(error.__traceback__)[-1].name == "unbind"
+
+
 def describe(error: BaseException) -> ErrorDetail:
     """Return what is kept of *error*: text that any database can hold, cut to a bounded length."""
-    kind = type(error)
+    kind = InvalidValue if isinstance(error, _BadResult) else type(error)
     name = kind.__qualname__ if kind.__module__ in ("builtins", "ledger.signals") else class_name(kind)
     try:
         message = str(error)
     except Exception as broken:
         message = f"<its text cannot be had: {type(broken).__name__}>"
-    frames = "".join(traceback.format_exception(error)) if not isinstance(error, InvalidInput) else ""
+    is_call = isinstance(error, InvalidArguments) and error.__traceback__ is not None and _is_ours(error)
+    frames = "" if isinstance(error, _BadResult) or is_call else "".join(traceback.format_exception(error))
     return ErrorDetail(type=name, message=_storable(message, MAX_MESSAGE), traceback=_storable(frames, MAX_TRACEBACK))
 
 

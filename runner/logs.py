@@ -19,7 +19,8 @@ MESSAGES = {
     "schedules_registered": "schedules of this code registered",
     "schedule_left_alone": "schedule left alone",
     "clock_jumped": "the clock was set",
-    "stopping": "stopping: no new claims",
+    "stopping": "stopping: no new claims; a second signal ends what still runs",
+    "stopping_now": "stopping now: what still runs is interrupted",
     "view_stopped": "the views cannot go on",
 }
 

@@ -89,7 +89,13 @@ def print_object(value: Mapping[str, Any], output: Output) -> None:
 def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     headings = [column.replace("_", " ") for column in columns]
     if sys.stdout.isatty():
-        table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for heading in headings:
+            # An id that is cut cannot be typed into the next command; other columns give way.
+            is_id = heading in ("id", "task")
+            table.add_column(
+                heading, no_wrap=is_id, overflow="fold" if is_id else "ellipsis", min_width=36 * is_id or None
+            )
         for row in cells:
             table.add_row(*map(Text, row))  # Text: the cells are data, never markup
         Console().print(table)

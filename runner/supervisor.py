@@ -60,7 +60,7 @@ class Supervisor:
         self._options = options
         self._log = Log(options.log_format, supervisor=os.getpid())
         self._children: dict[int, Child] = {}
-        self._signals = 0
+        self._signals = self._said = 0
         self._raised = 0
         self._exit_code = 0
         self._to_record: list[tuple[Child, str]] = []
@@ -116,6 +116,9 @@ class Supervisor:
         self._signals += 1  # passed on by the next tick: a worker may be in the making just now
 
     def _pass_on_signals(self) -> None:
+        if self._signals > self._said:
+            self._said = self._signals
+            self._log.info("stopping" if self._signals == 1 else "stopping_now", workers=len(self._children))
         for child in self._children.values():
             if child.told < self._signals:
                 child.told = self._signals

@@ -12,24 +12,36 @@ from projections.tasks import stamp
 from runner.heartbeat import Heartbeat
 
 
-def why(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int) -> list[str]:
-    """Return why the task is where it is at *now*; *before* is how many due tasks of its queue go first."""
+def why(
+    record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int, key_holder: str | None = None
+) -> list[str]:
+    """Return why the task is where it is at *now*.
+
+    *before* is how many due tasks of its queue go first, *key_holder* the task that holds its unique key.
+    """
     if record.state.status in ENDED:
-        return _ended(record)
+        return _ended(record, key_holder)
     if record.state.status == RUNNING:
         return _running(record, now, workers)
     return _waiting(record, now, workers, before)
 
 
-def _ended(record: TaskRecord) -> list[str]:
+def _ended(record: TaskRecord, key_holder: str | None) -> list[str]:
     state = record.state
     when = stamp(record.ended_at) if record.ended_at else "an unknown time"
     attempts = _count(len(record.attempts), "attempt")
     if state.status == SUCCEEDED:
         return [f"It succeeded at {when}, after {attempts}."]
     if state.status == CANCELLED:
-        return [f"It was cancelled at {when}, after {attempts}."]
-    sentences = [f"It failed at {when}: {state.used} of {_allowed(record)} used.", *_last_error(record)]
+        reason = f": {record.end_reason}" if record.end_reason else ""
+        sentences = [f"It was cancelled at {when} by {record.ended_by}, after {attempts}{reason}."]
+    else:
+        sentences = [f"It failed at {when}: {state.used} of {_allowed(record)} used.", *_last_error(record)]
+    if key_holder is not None and key_holder != state.task_id:
+        return [
+            *sentences,
+            f"Task {key_holder} holds its unique key; `task retry` is possible when that one has ended.",
+        ]
     return [*sentences, "`task retry` lets it wait again."]
 
 
@@ -53,7 +65,7 @@ def _waiting(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], be
     sentences = []
     if state.due_us > to_us(now):
         seconds = (state.due_us - to_us(now)) / 1_000_000
-        cause = f": retry delay after {_count(state.used, 'failure')}" if _is_retry_delay(record) else ""
+        cause = f": {found}" if (found := _cause_of_due(record)) else ""
         sentences.append(f"It is not due until {stamp(from_us(state.due_us))}, in {seconds:.0f} s{cause}.")
     else:
         sentences.append(f"It has been due since {stamp(from_us(state.due_us))}.")
@@ -71,10 +83,16 @@ def _waiting(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], be
     return sentences
 
 
-def _is_retry_delay(record: TaskRecord) -> bool:
-    """Return whether the newest attempt used one, so that the due time follows from the retry policy."""
-    outcome = record.attempts[-1].outcome if record.attempts else ""
-    return record.state.used > 0 and outcome in ("failed", "lost", "interrupted")
+def _cause_of_due(record: TaskRecord) -> str:
+    """Return what the due time follows from: an act of somebody, the retry policy, or the task's own wish."""
+    if record.rescheduled_at is not None:
+        return f"it was rescheduled at {stamp(record.rescheduled_at)}"
+    used = [attempt for attempt in record.attempts if attempt.outcome in ("failed", "lost", "delayed")]
+    if not record.state.used or not used:
+        return ""
+    if used[-1].outcome == "delayed":
+        return used[-1].cause or ""
+    return f"retry delay after {_count(record.state.used, 'failure')}"
 
 
 def _last_error(record: TaskRecord) -> list[str]:

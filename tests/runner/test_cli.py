@@ -94,13 +94,13 @@ def do(task_id: str, *commands: c.Command) -> None:
     ledger.close()
 
 
-def beat(seconds_ago: float = 0, queues: str = "[]") -> None:
+def beat(seconds_ago: float = 0, queues: str = "[]", names: str = '["add"]') -> None:
     """Write the heartbeat row of worker w1."""
     ledger = ledger_here()
     catch_up_all(ledger)
     with ledger.store.write() as unit:
         at_us = to_us(unit.now - timedelta(seconds=seconds_ago))
-        row = ("w1", "worker", "host-a", "boot", 4242, 0.0, at_us, at_us, 1, 4, queues, 30_000_000, '["add"]')
+        row = ("w1", "worker", "host-a", "boot", 4242, 0.0, at_us, at_us, 1, 4, queues, 30_000_000, names)
         unit.run(SQL["put_worker"], row)
     ledger.close()
 
@@ -353,3 +353,66 @@ def test_the_process_reports_a_conflict(here: Path) -> None:
     command = [sys.executable, "-m", "runner.cli", "task", "cancel", task_id, "--reason", "r"]
     codes = [subprocess.run(command, env=environment, capture_output=True, check=False).returncode for _ in range(2)]
     assert codes == [0, 4]
+
+
+def test_every_option_of_a_call_can_be_set(here: Path) -> None:
+    """What Python sets per call, the command line sets too."""
+    words = ("--timeout", "5", "--kill-after", "1", "--unique-args", "--unique-until", "start", "--unlimited")
+    task_id = add(*words)
+    queued = json.loads(call("task", "events", task_id, "-o", "json"))[0]["data"]
+    assert (queued["timeout"], queued["kill_after"], queued["unique_until"]) == (5.0, 1.0, "start")
+    assert queued["max_attempts"] is None and queued["unique_key"].startswith("add(")
+    again = json.loads(
+        call(
+            "enqueue",
+            "add",
+            "--args",
+            '{"a": 1}',
+            "--unique-args",
+            "--on-duplicate",
+            "reschedule",
+            "--run-after",
+            "60",
+            "-o",
+            "json",
+        )
+    )
+    assert again == {"id": task_id, "duplicate": True}
+    assert json.loads(call("task", "show", add("--no-retry"), "-o", "json"))["max_attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--unique", "k", "--unique-args"),
+        ("--unlimited", "--no-retry"),
+        ("--unlimited", "--max-attempts", "3"),
+        ("--unique-until", "never"),
+        ("--timeout", "0"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(here: Path, words: tuple[str, ...]) -> None:
+    """Exit code 2 and no row."""
+    assert call("enqueue", "add", "--args", '{"a": 1}', *words, code=2)
+    assert not (here / "work.db").exists()
+
+
+def test_why_names_who_cancelled_and_who_holds_the_key(here: Path) -> None:
+    """A cancelled unique task: by whom, why, and what stands in the way of a retry."""
+    first = add("--unique", "k")
+    call("task", "cancel", first, "--reason", "sent by hand")
+    second = add("--unique", "k")
+    said = call("why", first)
+    assert "by user:" in said and "sent by hand" in said and f"Task {second} holds its unique key" in said
+    call("task", "reschedule", second, "--run-after", "3600", "--reason", "later")
+    assert "it was rescheduled at" in call("why", second)
+    beat(names='["other"]')
+    call("task", "reschedule", second, "--run-after", "0", "--reason", "now")
+    assert "has a task named 'add'" in call("why", second)
+
+
+def test_verify_and_check_speak_json(here: Path) -> None:
+    """Reading commands take -o, these too."""
+    add()
+    assert [row["is_equal"] for row in json.loads(call("projection", "verify", "-o", "json"))] == [True] * 3
+    assert json.loads(call("db", "check", "-o", "json")) == {"events": 1, "problems": []}
