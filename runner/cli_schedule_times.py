@@ -16,17 +16,18 @@ from ledger.cron_words import Preview, describe
 from ledger.cron_words import preview as coming
 from ledger.errors import InvalidOption, InvalidSchedule, NeverFires
 from ledger.zones import once, zone_named
-from runner.cli_tasks import Form
+from runner.cli_tasks import Form, Session
 from runner.render import Output, clean, print_line, print_list
 
 MOST_FIRINGS = 10_000
 
 Count = Annotated[int, typer.Option("-n", min=1, max=MOST_FIRINGS, help="How many firings.")]
 Since = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Firings later than this; by default now.")]
-Zone = Annotated[str | None, typer.Option("--timezone", metavar="AREA/CITY", help="By default UTC.")]
+Zone = Annotated[str | None, typer.Option("--timezone", metavar="AREA/CITY", help="By default the setting timezone.")]
 
 
 def preview(
+    context: typer.Context,
     expression: Annotated[str | None, typer.Argument(metavar="EXPR", help="minute hour day month dayofweek")] = None,
     timezone: Zone = None,
     since: Since = None,
@@ -45,7 +46,8 @@ def preview(
     """
     given = {"minute": minute, "hour": hour, "day": day, "month": month, "dayofweek": dayofweek}
     fields = resolve(_fields(expression, given), name, SystemRandom().randint)
-    zone = zone_named(timezone or "UTC")
+    session: Session = context.obj
+    zone = zone_named(timezone or session.settings.timezone)
     after = parse_time("--from", since, zone) if since is not None else SystemClock().now()
     try:
         rule = Rule(fields, zone.key)

@@ -58,6 +58,16 @@ def test_the_time_to_start_from() -> None:
     assert len(json.loads(preview("* * * * *", "-o", "json").stdout)) == 10
 
 
+def test_the_zone_is_the_setting_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --timezone the installation's zone counts, which without a setting is UTC."""
+    words = ("0 12 * * *", "--from", "2026-01-01", "-n", "1", "-o", "json")
+    monkeypatch.setenv("WORKLEDGER_TIMEZONE", "Asia/Tokyo")
+    assert json.loads(preview(*words).stdout)[0]["local"] == "2026-01-01T12:00:00+09:00"
+    assert json.loads(preview(*words, "--timezone", "UTC").stdout)[0]["local"] == "2026-01-01T12:00:00+00:00"
+    monkeypatch.delenv("WORKLEDGER_TIMEZONE")
+    assert json.loads(preview(*words).stdout)[0]["local"] == "2026-01-01T12:00:00+00:00"
+
+
 def test_a_schedule_that_never_fires_has_no_firings() -> None:
     """The 30th of February is an empty list for programs and a sentence for people, not a failure."""
     assert json.loads(preview("0 0 30 2 *", "-o", "json").stdout) == []

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,19 @@ def is_alive(pid: int) -> bool:
     """Whether a process of this id runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def have_ended(pids: str) -> bool:
+    """Whether these processes end within seconds: one that was killed is gone a moment later."""
+    deadline = time.monotonic() + 5
+    while any(is_alive(int(pid)) for pid in pids.split()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def test_a_command_gets_what_cron_gives_it(capfd: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +109,7 @@ def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
     with pytest.raises(CommandCancelled):
         run(deaf, cancelled=Switch(started))
     assert len(pids.read_text().split()) == 2
-    assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+    assert have_ended(pids.read_text())
 
 
 def test_printing_without_end_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +119,7 @@ def test_printing_without_end_ends_the_command(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(sys, "stdout", TaskStream("stdout", out, 100_000, echo=True))
         with pytest.raises(OutputLimit):
             run(f"echo $$ > {pid}; yes")
-    assert not is_alive(int(pid.read_text()))
+    assert have_ended(pid.read_text())
 
 
 def test_commands_run_beside_each_other(tmp_path: Path) -> None:
@@ -159,4 +170,4 @@ def test_workers_run_commands_when_they_are_told_to(tmp_path: Path) -> None:
     assert good.state == "succeeded"
     assert slow.state == "failed"
     assert (slow.attempts[-1].error or {})["type"] == "TimeLimit"
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert have_ended((tmp_path / "pid").read_text())
