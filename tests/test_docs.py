@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import json
 import re
 import shlex
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from typer.main import get_command
 
-from ledger import errors
+from ledger import Ledger, errors
+from ledger.cron import Fields
 from ledger.events import EVENT_CLASSES
 from ledger.options import Options
 from ledger.schedule import ScheduleState
@@ -102,11 +106,19 @@ def test_output_is_only_shown_after_code(chapter: str) -> None:
     """Every output block stands right after a python block, so that none goes unchecked."""
     found = blocks(chapter)
     for before, block in zip([None, *found], found, strict=False):
-        assert block.kind in ("python", "output", "sh", "mermaid")
+        assert block.kind in ("python", "output", "sh", "mermaid", "toml")
         if block.kind == "output":
             assert before is not None
             assert before.kind == "python"
             assert not read(chapter)[before.end : block.start].strip()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_shown_settings_are_ones(chapter: str) -> None:
+    """A settings file that a chapter shows is one: every key and value is allowed."""
+    for block in blocks(chapter):
+        if block.kind == "toml":
+            assert Settings(**tomllib.loads(block.text))
 
 
 def test_the_first_screen_has_what_a_stranger_needs() -> None:
@@ -206,6 +218,16 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
         if default != "Retry()":
             value = getattr(Options(), name)
             assert default in (json.dumps(value), str(value), f"{value:g}" if isinstance(value, float) else "")
+
+
+def test_every_option_of_a_schedule_is_in_the_table_with_its_default() -> None:
+    """Options that only schedules have are all listed; numbers, texts and flags that are defaults are right."""
+    text = section("ledger/README.md", "Schedules").partition("**What runs when.**")[0]
+    given = inspect.signature(Ledger.schedule).parameters
+    of_tasks = {"self", "expression", *Fields._fields, *(field.name for field in dataclasses.fields(Options))}
+    assert set(first_cells(text)) - {"option"} == given.keys() - of_tasks | {"max_attempts"}
+    for name, default in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE):
+        assert ast.literal_eval(default) == given[name].default
 
 
 def test_every_error_is_in_the_table_with_its_exit_code() -> None:
