@@ -121,7 +121,7 @@ class Cycle:
     def _fire(self, unit: Unit, act: c.Act, turn: Turn) -> None:
         self._watch.look(to_us(unit.now))
         turn.jump_seconds = self._watch.jump_seconds
-        turn.fired, turn.next_slot_us = fire_due(unit, act, turn.jump_seconds)
+        turn.fired, turn.next_slot_us = fire_due(unit, act, self._watch)
         if turn.fired:
             _catch_up_own(unit)
 

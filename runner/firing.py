@@ -25,28 +25,38 @@ class ClockWatch:
     def __init__(self, ledger: Ledger) -> None:
         self._clock = ledger.clock
         self._last: tuple[int, float] | None = None
+        self._ahead: tuple[int, int] | None = None
         self.jump_seconds = 0.0
         """How far the clock was set forward (or back, negative) between the last two looks; 0 for none."""
 
     def look(self, now_us: int) -> None:
         """Take in the present of a transaction."""
         monotonic = self._clock.monotonic()
+        self.jump_seconds = 0.0
         if self._last is not None:
             jump = (now_us - self._last[0]) / 1e6 - (monotonic - self._last[1])
-            self.jump_seconds = round(jump, 1) if abs(jump) > JUMP_SECONDS else 0.0
+            if abs(jump) > JUMP_SECONDS:
+                self.jump_seconds = round(jump, 1)
+                self._ahead = (self._last[0], now_us) if jump > 0 else None
         self._last = now_us, monotonic
 
+    def away(self, since_us: int) -> str:
+        """Return why slots later than *since_us* were not fired at their time: the newest jump, if it passed over them."""
+        if self._ahead is None or since_us >= self._ahead[1]:
+            return AWAY
+        return f"the clock was set forward by {(self._ahead[1] - self._ahead[0]) / 1e6:,.0f} s"
 
-def fire_due(unit: Unit, act: Act, jump_seconds: float) -> tuple[int, int | None]:
+
+def fire_due(unit: Unit, act: Act, watch: ClockWatch) -> tuple[int, int | None]:
     """Fire what is due, at most so many schedules; return how many were looked at and when to look next."""
     now_us = to_us(act.at)
     next_us = _next(unit)
     if next_us is None or next_us > now_us:
         return 0, next_us
-    away = f"the clock was set forward by {jump_seconds:,.0f} s" if jump_seconds > 0 else AWAY
     rows = unit.rows(SQL["due_schedules"], (now_us, MOST_FIRED))
     for row in rows:
-        _fire(unit, ScheduleState._make(row[1:]), away, act)
+        state = ScheduleState._make(row[1:])
+        _fire(unit, state, watch.away(max(state.decided_us, state.run_ended_us or 0)), act)
     return len(rows), next_us
 
 
