@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from projections import queue
 from projections.reports import Reports
 from runner import demo_schedules
 from runner.demo_tasks import declare
+from runner.render import command_name
 
 LOOK_SECONDS = 0.25
 MOST_SECONDS = 300
@@ -180,7 +180,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         widest = 40 if column == "file" else None
-        table.add_column(column, no_wrap=True, min_width=8, max_width=widest)
+        table.add_column(column, no_wrap=True, min_width=10 if column == "next retry" else 8, max_width=widest)
     return table
 
 
@@ -192,7 +192,7 @@ def _file_of(args: str | None) -> Text:
 def _next_commands(console: Console, reports: Reports, database: Path) -> None:
     url = f"--url sqlite:///{database.absolute()}"
     failed = reports.failures(1) or reports.slowest(1)
-    command = "workledger" if shutil.which("workledger") else os.path.relpath(sys.argv[0])
+    command = command_name()
     console.print("\nNext, type:")
     console.print(f"  {command} {url} task list --state failed", markup=False, soft_wrap=True)
     if failed:

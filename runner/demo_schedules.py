@@ -17,6 +17,7 @@ from ledger.schedule import ScheduleState, in_force
 from ledger.slots import rule_of
 from projections.queue import catch_up_all
 from projections.schedules import all_states
+from runner.render import command_name
 
 TIMEZONE = "Australia/Perth"
 DAY = timedelta(days=1)
@@ -83,8 +84,8 @@ def show(console: Console, database: Path) -> None:
     total = sum(rule_of(state).count(now, now + DAY) for state in states)
     console.print(f"{total:,} runs in all, {min(runs)} to {max(runs)} in a full hour. Look closer:")
     url = f"--url sqlite:///{beside.absolute()}"
-    console.print(f"  workledger {url} schedule list", markup=False, soft_wrap=True)
-    console.print(f"  workledger {url} schedule next core.stats_cron -n 20", markup=False, soft_wrap=True)
+    console.print(f"  {command_name()} {url} schedule list", markup=False, soft_wrap=True)
+    console.print(f"  {command_name()} {url} schedule next core.stats_cron -n 20", markup=False, soft_wrap=True)
 
 
 def _table(states: list[ScheduleState], now: datetime) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -54,6 +56,11 @@ def _time(value: object) -> str:
     if isinstance(value, datetime):
         return stamp(value)
     raise TypeError(f"{type(value).__qualname__} is not shown as JSON")
+
+
+def command_name() -> str:
+    """Return how the command is typed here: by its name where that is found, else by the path it was started by."""
+    return "workledger" if shutil.which("workledger") else os.path.relpath(sys.argv[0])
 
 
 def print_line(text: str) -> None:
