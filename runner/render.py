@@ -101,7 +101,10 @@ def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None
             # An id that is cut cannot be typed into the next command; other columns give way.
             is_id = heading in ("id", "task")
             table.add_column(
-                heading, no_wrap=is_id, overflow="fold" if is_id else "ellipsis", min_width=36 * is_id or None
+                heading,
+                no_wrap=is_id,
+                overflow="fold" if is_id or heading in ("name", "next run") else "ellipsis",
+                min_width=36 * is_id or None,
             )
         for row in cells:
             table.add_row(*map(Text, row))  # Text: the cells are data, never markup
