@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from ledger import Ledger
@@ -18,3 +19,19 @@ def noop(number: int) -> None:
 def picked_up() -> int:
     """Return when it began, on the host's monotonic clock (nanoseconds)."""
     return time.monotonic_ns()
+
+
+@ledger.task
+def says(number: int) -> None:
+    """Print one line."""
+    print("number", number)
+
+
+@ledger.task
+def says_much(megabytes: int) -> float:
+    """Print lines of 100 characters, a hundred at a time; return the seconds that it took."""
+    text = "".join(f"{number:099}\n" for number in range(100))
+    started = time.perf_counter()
+    for _ in range(megabytes * 100):
+        sys.stdout.write(text)
+    return time.perf_counter() - started

@@ -131,7 +131,11 @@ def workers(url: str, *options: str, **environment: str) -> Iterator[subprocess.
     settings = {"WORKLEDGER_URL": url, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
     command = [sys.executable, "-m", "runner.cli", "--app", APP, "run", *options]
     process = subprocess.Popen(
-        command, cwd=HERE, env={**os.environ, **settings, **environment}, stderr=subprocess.DEVNULL
+        command,
+        cwd=HERE,
+        env={**os.environ, **settings, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield process

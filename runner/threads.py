@@ -127,9 +127,13 @@ class Pool:
             self._is_announced, self._is_nudged = True, is_due
             self._nudge()
 
+    def is_due_or_will_nudge(self) -> bool:
+        """Return as `is_due` does; if not, there will be a nudge at the first outcome, and one when enough wait."""
+        self._is_announced, self._is_nudged = bool(self.done), False
+        return self.is_due()
+
     def take_done(self) -> list[tuple[Held, Finished]]:
         """Return the outcomes at hand, which are the caller's from then on."""
-        self._is_announced = self._is_nudged = False
         return [self.done.popleft() for _ in range(len(self.done))]
 
     def _run(self, held: Held, started: float) -> Finished:

@@ -40,8 +40,8 @@ class Wake:
         except BlockingIOError:
             pass  # nudged often enough already
 
-    def wait(self, seconds: float, *, for_commits: bool) -> None:
-        """Return after *seconds*, a nudge or, if *for_commits*, somebody else's commit."""
+    def wait(self, seconds: float, *, for_commits: bool) -> bool:
+        """Return after *seconds*, a nudge or, if *for_commits*, somebody else's commit: whether it was that."""
         deadline = time.monotonic() + seconds
         descriptors = [self._read]
         if for_commits and self._watch is not None:
@@ -52,9 +52,10 @@ class Wake:
             ready, _, _ = select.select(descriptors, [], [], left)
             if self._read in ready:
                 self._drain()
-                return
+                return False
             if for_commits and (ready or self._watch is None) and self._has_committed():
-                return
+                return True
+        return False
 
     def _drain(self) -> None:
         try:

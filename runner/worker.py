@@ -166,13 +166,10 @@ class Worker:
             self._log.warning("result_rejected", count=turn.rejected)
         if turn.jump_seconds:
             self._log.warning("clock_jumped", seconds=turn.jump_seconds)
-        now = time.monotonic()
-        if turn.claims:
-            self._hold(turn.claims, now)
+        self._hold(turn.claims, time.monotonic())
         self._board.count(taken=len(turn.claims))
         self._board.ask_for_loner(turn.lost_due > 0)
         self._learn(turn)
-        self._pool.enough = max(1, len(self._held) // 2)
         return turn
 
     def _learn(self, turn: Turn) -> None:
@@ -196,12 +193,15 @@ class Worker:
 
     def _hold(self, claims: Sequence[Claimed], now: float) -> None:
         attempts = []
-        self._is_alone = bool(claims[0].state.lost)  # `plan` gives nothing beside such a one
+        if claims:
+            self._is_alone = bool(claims[0].state.lost)  # `plan` gives nothing beside such a one
         for claimed in claims:
             state = claimed.state
             held = Held(claimed, self._board.claim(state.task_id, state.attempt), now)
             self._held[state.task_id, state.attempt] = held
             attempts.append(held)
+        # Said before the threads begin: they nudge once when so many have ended.
+        self._pool.enough = max(1, len(self._held) // 2)
         self._pool.put(attempts)
 
     def _release(self, held: Held, finished: Finished) -> None:
@@ -320,13 +320,17 @@ class Worker:
 
     def _await_outcomes(self, now: float, to_slot: float) -> None:
         """Return when enough outcomes wait, or the first of them for 50 ms, or something else wants a turn."""
-        if not self._pool.done:
-            seconds = min(self._next_beat - now, self._next_look - now, self._give_back_seconds, to_slot)
+        until = min(self._next_beat, self._next_look, now + self._give_back_seconds, now + to_slot)
+        is_seen = False
+        while not self._pool.is_due_or_will_nudge():
+            if self._pool.done and not is_seen:
+                is_seen, until = True, min(until, time.monotonic() + RECORD_WITHIN_SECONDS)
+            if (left := until - time.monotonic()) <= 0:
+                return
             # With work for every thread at hand, a commit of somebody else's is met when an outcome is due.
             has_idle_thread = self._held_running() < self._options.run.threads
-            self._wake.wait(max(seconds, 0.001), for_commits=has_idle_thread and self._room() > 0)
-        if self._pool.done and not self._pool.is_due():
-            self._wake.wait(RECORD_WITHIN_SECONDS, for_commits=False)
+            if self._wake.wait(left, for_commits=has_idle_thread and self._room() > 0):
+                return
 
     def _watch(self) -> None:
         """Beat on the board, raise soft timeouts, and leave when the supervisor is gone: independent of the database."""
