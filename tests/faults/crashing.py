@@ -24,6 +24,7 @@ POINT = "WORKLEDGER_FAULTS_POINT"
 """Names the environment variable with the points: JSON of `describe`."""
 ORPHAN = '"orphan"'
 """The variable's text for a worker whose supervisor dies as it is made."""
+PATIENCE_SECONDS = 60.0
 MAIN_PID = os.getpid()
 """The process that imported this module; workers are made from it by fork."""
 met: Counter[tuple[int, str]] = Counter()
@@ -106,6 +107,7 @@ def freeze() -> None:
             with ledger.store.write():
                 (Path(os.environ[DIRECTORY]) / "frozen").write_text(str(os.getpid()))
                 os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(PATIENCE_SECONDS)  # another thread may take the signal: this one must not run on until then
 
 
 def declare_more(to: Ledger) -> Ledger:
