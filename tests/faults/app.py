@@ -77,16 +77,9 @@ def nothing() -> None:
     """Take no time and leave no trace of its own."""
 
 
-def hold(name: str) -> None:
-    """Go on until there is a file of this name in the directory."""
-    with effects():
-        while not (Path(os.environ[DIRECTORY]) / name).exists():
-            time.sleep(0.005)
-
-
 def declare(to: Ledger) -> Ledger:
     """Register the tasks and return the ledger."""
-    for function in (work, work_async, flaky, doomed, hold, nothing):
+    for function in (work, work_async, flaky, doomed, nothing):
         to.task(retry=AT_ONCE, max_attempts=None)(function)
 
     @to.task(retry=AT_ONCE, max_attempts=None)
@@ -95,6 +88,15 @@ def declare(to: Ledger) -> Ledger:
         with effects():
             to.functions["work"].using(with_outcome=True).enqueue(milliseconds)
             to.functions["work"].enqueue(milliseconds)
+
+    @to.task(retry=AT_ONCE, max_attempts=None)
+    def hold(name: str) -> None:
+        """Go on until there is a file of this name, or of this name and the attempt's number; then leave a child."""
+        with effects() as attempt:
+            directory = Path(os.environ[DIRECTORY])
+            while not (directory / name).exists() and not (directory / f"{name}.{attempt.attempt}").exists():
+                time.sleep(0.005)
+            to.functions["work"].using(with_outcome=True).enqueue(0)
 
     return to
 

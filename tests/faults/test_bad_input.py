@@ -29,8 +29,10 @@ ROOT = Path(__file__).parents[2]
 ANY_TEXT = st.text(
     st.characters(exclude_categories=()), max_size=300
 )  # with surrogates, NUL and all control characters
+EDGES = (math.nan, math.inf, -math.inf, -0.0, 10**400, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1)
 SCALARS = (
-    st.none()
+    st.sampled_from([*EDGES, "\ud800", "\udfff", "\x00", "\ufffe", "", " "])
+    | st.none()
     | st.booleans()
     | st.integers()
     | st.integers(min_value=2**63 - 2, max_value=2**64 + 2)

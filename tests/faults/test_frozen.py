@@ -13,6 +13,7 @@ from tests.faults.crashing import POINT
 from tests.faults.setup import LEASES, Site, wait_until, workers_of
 
 CRASHING = "tests.faults.crashing:ledger"
+STATES_OF = "SELECT status, attempt FROM queue WHERE name = ?"
 STEPS = [("work", (0,))] * 30
 
 
@@ -52,6 +53,26 @@ def test_the_result_of_a_worker_that_slept_past_its_lease_is_rejected(site: Site
 
     assert site.finish(run) == 0, site.logs()
     assert site.count("LateResultRejected") == 1
+    site.check()
+
+
+def test_a_late_result_does_not_end_the_attempt_that_runs(site: Site) -> None:
+    """A sleeper that reports while the next attempt runs is refused, its child too; that attempt comes to its own end."""
+    run, family = frozen_run(site)
+    other = site.command("run", **LEASES)
+    wait_until(lambda: site.rows(STATES_OF, "hold") == [("running", 2)], "another runs it", site)
+    (site.directory / "go.1").touch()
+    send(family, signal.SIGCONT)
+    wait_until(lambda: site.count("LateResultRejected"), "the late result is rejected", site)
+    assert site.rows(STATES_OF, "hold") == [("running", 2)]
+    queued = site.count("TaskQueued")
+    (site.directory / "go.2").touch()
+    wait_until(lambda: site.count("TaskSucceeded") == site.count("TaskQueued"), "all is done", site)
+    for one in (run, other):
+        one.send_signal(signal.SIGTERM)
+        assert site.finish(one) == 0, site.logs()
+
+    assert site.count("TaskQueued") == queued + 1 == 3 + 1 + len(STEPS) + 1, "one child, of the attempt that succeeded"
     site.check()
 
 
