@@ -13,8 +13,8 @@ from ledger import commands as c
 from ledger.acts import NewTask
 from ledger.api import Ledger
 from ledger.clock import to_us
-from ledger.events import Event
-from ledger.ids import mint
+from ledger.events import Event, LateResultRejected, TaskClaimed
+from ledger.ids import mint, task_stream
 from ledger.output import Printed, put
 from ledger.retry import StoredRetry
 from ledger.schedule import is_run_id
@@ -220,15 +220,27 @@ def _catch_up_own(unit: Unit) -> None:
 def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
     """Record one outcome against the task as it is now; return 1 if it came too late and was rejected."""
     state, position = current_state(unit, finished.claimed)
-    after, events = acts.settle(unit, state, finished.command, act)
-    unit.append(events)
     is_late = (
         state.status != RUNNING or state.attempt != finished.command.attempt or state.worker != finished.command.worker
     )
+    if is_late and _is_recorded(unit, finished, act):
+        return 0
+    after, events = acts.settle(unit, state, finished.command, act)
+    unit.append(events)
     if finished.children and not is_late and isinstance(finished.command, c.Succeed):
         acts.enqueue(unit, finished.children, act, keep_duplicates=True)
     put_row(unit, position, after)
     return int(is_late and bool(events))
+
+
+def _is_recorded(unit: Unit, finished: Finished, act: c.Act) -> bool:
+    """Return whether this very outcome is in the log: by an earlier commit, whose answer was lost."""
+    said = (
+        event
+        for _, event in unit.stream(task_stream(finished.claimed.state.task_id))
+        if event.actor == act.actor and not isinstance(event, TaskClaimed | LateResultRejected)
+    )
+    return any(getattr(event, "attempt", None) == finished.command.attempt for event in said)
 
 
 def current_state(unit: Unit, claimed: Claimed) -> tuple[TaskState, int]:

@@ -101,6 +101,7 @@ class Worker:
                     raise
                 self._log.warning("storage_unavailable", error=str(error), again_in_seconds=pause)
                 self._leases.forget()
+                self._next_look = self._next_beat = 0.0  # its commit may have been stored all the same
                 self._wake.wait(pause, for_commits=False)
                 pause = min(pause * 2, self._options.run.beat_seconds)  # others wait two beats for this one's
         end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
@@ -137,7 +138,8 @@ class Worker:
                 threads=options.run.threads,
                 queues=list(options.run.queues),
             )
-            unit.append([started])
+            if unit.last(started.originator_id) is None:  # else an earlier commit of unknown end has stored it
+                unit.append([started])
             self._put_heartbeat(unit)
         self._is_registered = True
         self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)

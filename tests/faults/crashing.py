@@ -37,7 +37,8 @@ def describe(*points: tuple[str, int], process: str = "worker", number: int = si
 
     A point is ``before append TaskClaimed``, ``after commit TaskClaimed``, ``before effect`` and the like, and how
     often it is passed before: 1 is the first time. *process* is ``worker`` or ``main``. The first process is sent the
-    signal *number* at the first point, the next one at the second, and so on; after that they live.
+    signal *number* at the first point, the next one at the second, and so on; after that they live. Number 0 is no
+    signal: there the answer of the database is lost, as the error of the disk that the driver would raise.
     """
     return json.dumps({"points": points, "process": process, "signal": number})
 
@@ -51,10 +52,16 @@ def meet(point: str) -> None:
     with lock:
         met[os.getpid(), point] += 1
         taken = len(list(Path(os.environ[DIRECTORY]).glob("*.met")))
-        if taken < len(plan["points"]) and plan["points"][taken] == [point, met[os.getpid(), point]]:
+        if taken < len(plan["points"]) and _is_due(*plan["points"][taken], point):
             with open(Path(os.environ[DIRECTORY]) / f"{taken}.met", "x") as file:
                 file.write(str(os.getpid()))
+            if not plan["signal"]:
+                raise sqlite3.OperationalError("disk I/O error")
             os.kill(os.getpid(), plan["signal"])
+
+
+def _is_due(planned: str, nth: int, point: str) -> bool:
+    return planned == point and met[os.getpid(), point] >= nth
 
 
 class Connection(sqlite3.Connection):
