@@ -94,13 +94,16 @@ def test_a_producer_killed_at_any_point_leaves_what_it_was_told_of(site: Site, k
 
 def test_a_commit_whose_answer_is_lost_is_no_loss(site: Site) -> None:
     """A worker is told of an error after commits that are on disk: it gives back or knows again what they did."""
-    fill(site)
     kinds = ("WorkerStarted", "TaskClaimed", "TaskSucceeded", "TaskFailed", "KeyReleased", "TaskClaimed")
     plan = describe(*((f"after commit {kind}", 1) for kind in kinds), number=0)
-    assert site.drain(app=APP, **{POINT: plan}) == 1, site.logs()
+    runs = 0
+    while count_met(site) < len(kinds) and runs < 10:
+        fill(site)
+        assert site.drain(app=APP, **{POINT: plan}) == 1, site.logs()
+        runs += 1
 
     assert count_met(site) == len(kinds)
+    assert site.count("WorkerStarted") == runs
     assert site.count("AttemptLost") == site.count("LateResultRejected") == 0
-    assert site.count("WorkerStarted") == 1
     assert site.count("AttemptInterrupted") > 0, "what was claimed in doubt was given back"
     site.check()
