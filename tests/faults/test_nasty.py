@@ -21,7 +21,9 @@ def names(functions: tuple[Any, ...]) -> list[str]:
     return [function.__name__ for function in functions]
 
 
-def run_beside(site: Site, name: str, neighbours: int = NEIGHBOURS, **options: Any) -> tuple[Any, list[Any]]:
+def run_beside(
+    site: Site, name: str, neighbours: int = NEIGHBOURS, workers: int = 2, **options: Any
+) -> tuple[Any, list[Any]]:
     """Queue one nasty task among others, work the queue to its end, and return their records."""
     ledger = declare_nasty(Ledger(f"sqlite:///{site.database}"))
     functions = ledger.functions
@@ -30,7 +32,7 @@ def run_beside(site: Site, name: str, neighbours: int = NEIGHBOURS, **options: A
     tasks = ledger.enqueue_many(calls)
     (site.directory / "test.acknowledged").write_text("".join(f'{{"id": "{task.id}"}}\n' for task in tasks))
     ledger.close()
-    assert site.drain("--workers", "2", app=APP, **LEASES) in (0, 1), site.logs()
+    assert site.drain("--workers", str(workers), app=APP, **LEASES) in (0, 1), site.logs()
     records = [task.record for task in tasks]
     ledger.close()
     return records.pop(neighbours // 10), records
@@ -53,7 +55,7 @@ def test_a_poison_task_fails_alone_among_two_hundred(site: Site) -> None:
 @pytest.mark.parametrize("name", names(ENDS_ITS_PROCESS))
 def test_a_task_that_ends_its_process_fails(site: Site, name: str) -> None:
     """Whatever way the process ends, also with exit code 0, the attempt is lost, and the last one ends the task."""
-    nasty, neighbours = run_beside(site, name)
+    nasty, neighbours = run_beside(site, name, workers=1)  # so that nobody but its supervisor can see the death
 
     assert (nasty.state.status, nasty.state.used) == ("failed", ATTEMPTS)
     assert {attempt.outcome for attempt in nasty.attempts} == {"lost"}

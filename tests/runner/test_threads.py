@@ -11,6 +11,7 @@ from ledger import commands as c
 from ledger.testing import memory_ledger
 from runner.board import Board
 from runner.cycle import Cycle
+from runner.options import RunOptions
 from runner.threads import Held, Pool
 
 DEADLINE_SECONDS = 30.0
@@ -29,7 +30,7 @@ def test_a_claim_that_waited_too_long_is_not_begun(age_seconds: float, outcome: 
     job.enqueue()
     [claimed] = Cycle(ledger, "w").turn([], 1, is_idle=True).claims
     held = Held(claimed, board.claim(claimed.state.task_id, 1), time.monotonic() - age_seconds)
-    pool = Pool(ledger, board, 1, lambda: None, give_back_seconds=5.0)
+    pool = Pool(ledger, board, RunOptions(threads=1), lambda: None, give_back_seconds=5.0)
     pool.put([held])
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not pool.done and time.monotonic() < deadline:
