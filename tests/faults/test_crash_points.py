@@ -50,10 +50,13 @@ def count_met(site: Site) -> int:
 @pytest.mark.parametrize("points", [*([*around(kind)] for kind in KINDS), EFFECTS], ids=[*KINDS, "effect"])
 def test_a_worker_killed_at_any_point_loses_nothing(site: Site, points: list[str]) -> None:
     """Workers in a row are killed at the points, early and later; they are replaced, and every task ends once."""
-    fill(site)
     times = (1, 1) if "WorkerStarted" in points[0] else (1, 2)
     plan = [(point, nth) for nth in times for point in points]
-    site.drain(app=APP, **{POINT: describe(*plan)})
+    for _ in range(10):  # how many acts one filling makes depends on how many outcomes stand in one
+        fill(site)
+        site.drain(app=APP, **{POINT: describe(*plan)})
+        if count_met(site) == len(plan):
+            break
 
     assert count_met(site) == len(plan), site.logs()
     site.check()
