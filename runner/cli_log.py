@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.api import Ledger
-from ledger.clock import from_us, to_us
+from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.output import Chunk, OutputLine, chunks_of, lines_of
 from ledger.record import AttemptRecord, TaskRecord
@@ -130,4 +130,4 @@ def _shown(text: str) -> str:
 
 
 def _as_json(line: OutputLine) -> dict[str, Any]:
-    return {"at": from_us(to_us(line.at)), "stream": line.stream, "text": line.text}
+    return {"at": line.at, "stream": line.stream, "text": line.text}
