@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from ledger import acts
 from ledger.clock import Clock, SystemClock
@@ -19,9 +19,7 @@ from ledger.errors import InvalidOption, NotRegistered
 from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
 from ledger.handle import Task
 from ledger.ids import mint
-from ledger.options import UNSET, Options, Unset, one_of
-from ledger.output import OUTPUT_MODES, OutputMode
-from ledger.retry import Retry
+from ledger.options import Options, RunOptions, TaskOptions, Traits, split
 from ledger.schedules import Schedules
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
@@ -31,7 +29,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_URL = "sqlite:///workledger.db"
-_RUN_OPTIONS = ("queue", "priority", "max_attempts", "retry", "timeout", "kill_after", "run_as", "labels")
 _SCHEDULE_OPTIONS = ("timezone", "enabled", "args", "component", "always", "misfire", "jitter")
 
 
@@ -77,51 +74,16 @@ class Ledger:
     @overload
     def task(self, function: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
     @overload
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        queue: str | Unset = UNSET,
-        priority: int | Unset = UNSET,
-        max_attempts: int | None | Unset = UNSET,
-        retry: Retry | Literal[False] | Unset = UNSET,
-        timeout: float | None | Unset = UNSET,
-        kill_after: float | Unset = UNSET,
-        run_as: str | Unset = UNSET,
-        unique: bool | str | None | Unset = UNSET,
-        unique_until: Literal["end", "start"] | Unset = UNSET,
-        labels: list[str] | tuple[str, ...] | Unset = UNSET,
-        output: OutputMode | None = None,
-    ) -> _Decorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> _Decorator: ...
     def task(  # type: ignore[misc]
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str | Unset = UNSET,
-        priority: int | Unset = UNSET,
-        max_attempts: int | Unset | None = UNSET,
-        retry: Retry | Literal[False] | Unset = UNSET,
-        timeout: float | Unset | None = UNSET,
-        kill_after: float | Unset = UNSET,
-        run_as: str | Unset = UNSET,
-        unique: bool | str | Unset | None = UNSET,
-        unique_until: Literal["end", "start"] | Unset = UNSET,
-        labels: list[str] | tuple[str, ...] | Unset = UNSET,
-        output: OutputMode | None = None,
+        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
     ) -> Any:
-        """Register a plain or async function as a task, with or without options (see `Options`).
-
-        *output* says which attempts' output is kept, where the worker's setting `output` does not suit this task.
+        """Register a plain or async function as a task, with or without options (see `Options` and `Traits`).
 
         Raises:
-            InvalidOption: The name is taken, or an option is outside what is allowed.
+            InvalidOption: The name is taken, there is no such option, or one is outside what is allowed.
         """
-        given = {k: v for k, v in locals().items() if k not in ("self", "function", "name", "output")}
-        if output is not None:
-            one_of("output", output, OUTPUT_MODES)
-        decorator = _Decorator(self, name, Options().merged(**given), output)
+        decorator = _Decorator(self, name, *split(options))
         return decorator if function is None else decorator(function)
 
     def schedule(
@@ -142,14 +104,7 @@ class Ledger:
         always: bool = False,
         misfire: Literal["one", "skip", "all"] = "one",
         jitter: float = 0.0,
-        queue: str | Unset = UNSET,
-        priority: int | Unset = UNSET,
-        max_attempts: int | Unset | None = None,
-        retry: Retry | Literal[False] | Unset = UNSET,
-        timeout: float | Unset | None = UNSET,
-        kill_after: float | Unset = UNSET,
-        run_as: str | Unset = UNSET,
-        labels: list[str] | tuple[str, ...] | Unset = UNSET,
+        **options: Unpack[RunOptions],
     ) -> _ScheduleDecorator:
         """Register a function as a task that runs by a schedule: ``"minute hour day month dayofweek"`` or by fields.
 
@@ -162,10 +117,10 @@ class Ledger:
 
             InvalidOption: The name is taken, or an option is outside what is allowed.
         """
-        given = {k: v for k, v in locals().items() if k in _RUN_OPTIONS}
         named = {k: v for k, v in locals().items() if k in Fields._fields}
         own = {k: v for k, v in locals().items() if k in _SCHEDULE_OPTIONS}
-        return _ScheduleDecorator(self, name, Options().merged(**given), fields_of(expression, named), own)
+        settled = split({"max_attempts": None, **options}, RunOptions)
+        return _ScheduleDecorator(self, name, *settled, fields_of(expression, named), own)
 
     def register(self, task: TaskFunction[Any, Any]) -> None:
         """Add *task* under its name.
@@ -305,11 +260,11 @@ class Ledger:
 class _Decorator:
     """What ``@ledger.task(…)`` is before it meets its function."""
 
-    def __init__(self, ledger: Ledger, name: str | None, options: Options, output: OutputMode | None = None) -> None:
+    def __init__(self, ledger: Ledger, name: str | None, options: Options, traits: Traits) -> None:
         self._ledger = ledger
         self._name = name
         self._options = options
-        self._output = output
+        self._traits = traits
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -319,8 +274,8 @@ class _Decorator:
     def __call__(self, function: Callable[P, R]) -> SyncTaskFunction[P, R]: ...
     def __call__(self, function: Callable[..., Any]) -> Any:
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
-        task: TaskFunction[Any, Any] = kind(self._ledger, function, self._name_of(function), self._options)
-        task.output = self._output
+        name = self._name_of(function)
+        task: TaskFunction[Any, Any] = kind(self._ledger, function, name, self._options, self._traits)
         self._register(task)
         return task
 
@@ -340,9 +295,15 @@ class _ScheduleDecorator(_Decorator):
     """What ``@ledger.schedule(…)`` is before it meets its function."""
 
     def __init__(
-        self, ledger: Ledger, name: str | None, options: Options, fields: Fields, own: Mapping[str, Any]
+        self,
+        ledger: Ledger,
+        name: str | None,
+        options: Options,
+        traits: Traits,
+        fields: Fields,
+        own: Mapping[str, Any],
     ) -> None:
-        super().__init__(ledger, name, options)
+        super().__init__(ledger, name, options, traits)
         self._fields = fields
         self._own = own
 

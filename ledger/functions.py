@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from ledger import keys
-from ledger.acts import NewTask, OnDuplicate
+from ledger.acts import NewTask
 from ledger.commands import Queue
 from ledger.errors import InvalidArguments, InvalidValue
-from ledger.options import UNSET, Options, Unset
-from ledger.output import OutputMode
+from ledger.options import CallOptions, Options, Traits
 from ledger.retry import Retry
 from ledger.values import copy_json
 
@@ -89,13 +88,12 @@ class Using(Generic[P, R]):
 class TaskFunction(Generic[P, R]):
     """A registered function: call it as before, or queue it. Made by ``@ledger.task``."""
 
-    def __init__(self, ledger: Ledger, function: Callable[P, Any], name: str, options: Options) -> None:
+    def __init__(self, ledger: Ledger, function: Callable[P, Any], name: str, options: Options, traits: Traits) -> None:
         self.ledger = ledger
         self.function = function
         self.name = name
         self.options = options
-        self.output: OutputMode | None = None
-        """Which attempts' output is kept; None: as the worker's setting says."""
+        self.traits = traits
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
         self._names = tuple(self.signature.parameters)
@@ -132,32 +130,13 @@ class TaskFunction(Generic[P, R]):
         """
         return self.ledger.enqueue(self.call(*args, **kwargs))
 
-    def using(
-        self,
-        *,
-        queue: str | Unset = UNSET,
-        priority: int | Unset = UNSET,
-        run_after: datetime | timedelta | Unset | None = UNSET,
-        max_attempts: int | Unset | None = UNSET,
-        retry: Retry | Literal[False] | Unset = UNSET,
-        timeout: float | Unset | None = UNSET,
-        kill_after: float | Unset = UNSET,
-        run_as: str | Unset = UNSET,
-        unique: bool | str | Unset | None = UNSET,
-        unique_until: Literal["end", "start"] | Unset = UNSET,
-        labels: list[str] | tuple[str, ...] | Unset = UNSET,
-        reason: str | Unset | None = UNSET,
-        actor: str | Unset | None = UNSET,
-        on_duplicate: OnDuplicate | Unset = UNSET,
-        with_outcome: bool | Unset = UNSET,
-    ) -> Using[P, R]:
+    def using(self, **options: Unpack[CallOptions]) -> Using[P, R]:
         """Return this task with other options (see `Options`) for the calls made through it.
 
         Raises:
-            InvalidOption: A value is outside what is allowed.
+            InvalidOption: There is no such option, or a value is outside what is allowed.
         """
-        changes = {name: value for name, value in locals().items() if name != "self"}
-        return Using(self, self.options.merged(**changes))
+        return Using(self, self.options.merged(options))
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by parameter name, defaults included, checked as JSON."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from ledger.acts import OnDuplicate
 from ledger.errors import InvalidOption
+from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
 from ledger.values import check_name, check_reason, is_number, shown
 
@@ -16,14 +18,61 @@ MAX_DELAY = timedelta(days=3_660)
 SYSTEM_IDENTITY = "system"
 
 
-class Unset:
-    """Marks an option that a call leaves as the decorator set it."""
+class RunOptions(TypedDict, total=False):
+    """What may be said of the runs of a schedule; each means what the field of `Options` or `Traits` does."""
 
-    def __repr__(self) -> str:
-        return "<as declared>"
+    queue: str
+    priority: int
+    max_attempts: int | None
+    retry: Retry | Literal[False]
+    timeout: float | None
+    kill_after: float
+    run_as: str
+    labels: Sequence[str]
+    output: OutputMode | None
 
 
-UNSET = Unset()
+class TaskOptions(RunOptions, total=False):
+    """What ``@ledger.task`` may say of a task; each means what the field of `Options` or `Traits` does."""
+
+    unique: bool | str | None
+    unique_until: Literal["end", "start"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What one call may say, over what the decorator said; each means what the field of `Options` does."""
+
+    queue: str
+    priority: int
+    run_after: datetime | timedelta | None
+    max_attempts: int | None
+    retry: Retry | Literal[False]
+    timeout: float | None
+    kill_after: float
+    run_as: str
+    unique: bool | str | None
+    unique_until: Literal["end", "start"]
+    labels: Sequence[str]
+    reason: str | None
+    actor: str | None
+    on_duplicate: OnDuplicate
+    with_outcome: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a task's function brings with it, the same for all its calls; nothing of it is stored. Checked when made.
+
+    Raises:
+        InvalidOption: A value is outside what is allowed; the message says what is.
+    """
+
+    output: OutputMode | None = None
+    """Which attempts' output is kept, where the worker's setting `output` does not suit this task."""
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            one_of("output", self.output, OUTPUT_MODES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +124,46 @@ class Options:
         _check_labels(self.labels)
         _check_run_after(self.run_after)
 
-    def merged(self, **changes: Any) -> Options:
-        """Return these options with those of *changes* that are set."""
-        given = {name: value for name, value in changes.items() if value is not UNSET}
-        if isinstance(given.get("labels"), list):
-            given["labels"] = tuple(given["labels"])
-        return replace(self, **given) if given else self
+    def merged(self, given: Mapping[str, Any]) -> Options:
+        """Return these options with those *given* over them.
+
+        Raises:
+            InvalidOption: There is no such option, or a value is outside what is allowed.
+        """
+        if not given:
+            return self
+        allowed = _names(CallOptions)
+        for name in given:
+            if name not in allowed:
+                raise InvalidOption(f"{shown(name)} is no option of a call; there are: {', '.join(sorted(allowed))}")
+        changes = dict(given)
+        if isinstance(changes.get("labels"), list):
+            changes["labels"] = tuple(changes["labels"])
+        return replace(self, **changes)
 
     @property
     def attempts(self) -> int | None:
         """The attempts that may be used: one without retry."""
         return 1 if self.retry is False else self.max_attempts
+
+
+def split(given: Mapping[str, Any], kind: type = TaskOptions) -> tuple[Options, Traits]:
+    """Return the options and the traits that a decorator is *given*, of those that *kind* has.
+
+    Raises:
+        InvalidOption: There is no such option, or a value is outside what is allowed.
+    """
+    allowed = _names(kind)
+    for name in given:
+        if name not in allowed:
+            raise InvalidOption(f"{shown(name)} is no option of a task; there are: {', '.join(sorted(allowed))}")
+    own = {field.name for field in fields(Traits)}
+    traits = Traits(**{name: value for name, value in given.items() if name in own})
+    return Options().merged({name: value for name, value in given.items() if name not in own}), traits
+
+
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(kind.__annotations__)
 
 
 def _whole(name: str, value: object, low: int, high: int, *, or_none: bool = False) -> None:

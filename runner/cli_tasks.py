@@ -192,7 +192,7 @@ def enqueue(
     session: Session = context.obj
     ledger = session.app_ledger()
     function = ledger.function(name)
-    options = function.options.merged(**_options_of(flags, session.actor))
+    options = function.options.merged(_options_of(flags, session.actor))
     task = ledger.enqueue(Call(function, function.bind((), parse_args(args)), options))
     if output is Output.table:
         print_line(f"{task.id}{' (a live task has this key already)' if task.duplicate else ''}")

@@ -71,7 +71,7 @@ def execute(
     """
     state = claimed.state
     function = ledger.functions[state.name]
-    mode = function.output or mode
+    mode = function.traits.output or mode
     current = Current(
         task_id=state.task_id,
         name=state.name,

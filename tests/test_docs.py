@@ -224,7 +224,13 @@ def test_every_option_of_a_schedule_is_in_the_table_with_its_default() -> None:
     """Options that only schedules have are all listed; numbers, texts and flags that are defaults are right."""
     text = section("ledger/README.md", "Schedules").partition("**What runs when.**")[0]
     given = inspect.signature(Ledger.schedule).parameters
-    of_tasks = {"self", "expression", *Fields._fields, *(field.name for field in dataclasses.fields(Options))}
+    of_tasks = {
+        "self",
+        "options",
+        "expression",
+        *Fields._fields,
+        *(field.name for field in dataclasses.fields(Options)),
+    }
     assert set(first_cells(text)) - {"option"} == given.keys() - of_tasks | {"max_attempts"}
     for name, default in re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE):
         assert ast.literal_eval(default) == given[name].default

@@ -98,7 +98,7 @@ def test_an_attempt_after_a_loss_runs_in_a_process_of_its_own_and_holds_up_nobod
 
 def test_a_run_ends_when_lost_tasks_have_been_run_too(ledger: Ledger) -> None:
     """`--drain` waits for tasks that are due and left to a process of their own."""
-    ledger.functions["dies_once"].options = ledger.functions["dies_once"].options.merged(retry=Retry(first=0))
+    ledger.functions["dies_once"].options = ledger.functions["dies_once"].options.merged({"retry": Retry(first=0)})
     tasks = [ledger.functions["dies_once"].enqueue() for _ in range(3)]
     with running(ledger, "--drain") as process:
         assert process.wait(timeout=60) == 1
