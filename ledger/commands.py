@@ -44,6 +44,9 @@ class Queue:
     parent: str | None = None
     schedule: str | None = None
     slot: datetime | None = None
+    concurrency_key: str | None = None
+    expires_at: datetime | None = None
+    hidden: list[str] | None = None
     delay_us: int = 0
 
 
@@ -114,6 +117,17 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Say how far the running attempt is."""
+
+    attempt: int
+    worker: str
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
     """Make a waiting task due at another time."""
 
@@ -136,4 +150,4 @@ class Cancel:
 
 
 Outcome = Succeed | Fail | Delay | Lose | Interrupt
-Command = Queue | Claim | Outcome | Reschedule | RetryNow | Cancel
+Command = Queue | Claim | Outcome | Progress | Reschedule | RetryNow | Cancel

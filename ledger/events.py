@@ -2,7 +2,7 @@
 
 Stored events are for ever: a field may be added with a default, never renamed or removed. The stored form is the
 business of `ledger.codec`; which events a command causes, of `ledger.task` and `ledger.keys`. The events of schedules
-stand in `ledger.schedule_events`.
+stand in `ledger.schedule_events`, those of the ledger beside its tasks in `ledger.ledger_events`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ledger.event import ErrorDetail as ErrorDetail  # noqa: PLC0414 (named here
 from ledger.event import Event as Event  # noqa: PLC0414
 from ledger.event import OutputDigest as OutputDigest  # noqa: PLC0414
 from ledger.event import Usage as Usage  # noqa: PLC0414
+from ledger.ledger_events import LEDGER_EVENT_CLASSES
 from ledger.retry import StoredRetry
 from ledger.schedule_events import SCHEDULE_EVENT_CLASSES
 
@@ -44,6 +45,12 @@ class TaskQueued(Event):
     """The schedule that this is a run of; a run's id is a version 8 UUID."""
     slot: datetime | None = None
     """The due time of the schedule that it was fired for; None for a run that somebody asked for."""
+    concurrency_key: str | None = None
+    """Limits may bound how many of one key run at once."""
+    expires_at: datetime | None = None
+    """If it still waits for its first attempt then, it is cancelled."""
+    hidden: list[str] | None = None
+    """Names of the arguments that are shown as hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +171,7 @@ class TaskRetried(Event):
     kill_after: float = 30.0
     key_stream: str | None = None
     unique_until: str = "end"
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +192,18 @@ class TaskCancelled(Event):
     error: ErrorDetail | None = None
     output: OutputDigest | None = None
     usage: Usage | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskProgressed(Event):
+    """A running attempt said how far it is: *done* of *total*, where it knows the total. Throttled."""
+
+    TOPIC: ClassVar[str] = "TaskProgressed.v1"
+
+    attempt: int
+    done: float
+    total: float | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +261,7 @@ TaskEvent = (
     | TaskRetried
     | CancelRequested
     | TaskCancelled
+    | TaskProgressed
 )
 EVENT_CLASSES: tuple[type[Event], ...] = (
     TaskQueued,
@@ -255,9 +276,11 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     TaskRetried,
     CancelRequested,
     TaskCancelled,
+    TaskProgressed,
     KeyReserved,
     KeyReleased,
     WorkerStarted,
     WorkerStopped,
     *SCHEDULE_EVENT_CLASSES,
+    *LEDGER_EVENT_CLASSES,
 )

@@ -54,6 +54,9 @@ class TaskState(NamedTuple):
     cancel_us: int | None = None
     lost: int = 0
     """1 after a lost attempt: the next one runs alone in its process."""
+    concurrency_key: str | None = None
+    expires_us: int | None = None
+    """When the task is cancelled if it waits then; None once an attempt was used."""
 
 
 def decide(state: TaskState, command: c.Command, act: c.Act) -> list[e.Event]:
@@ -69,6 +72,8 @@ def decide(state: TaskState, command: c.Command, act: c.Act) -> list[e.Event]:
             return [_claim(state, command, act)]
         case c.Queue():
             return [_queue(state, command, act)]
+        case c.Progress():
+            return _progress(state, command, act)
         case c.Cancel():
             return _cancel(state, act)
         case c.Reschedule(due_at=due_at):
@@ -128,7 +133,7 @@ def _claim(state: TaskState, command: c.Claim, act: c.Act) -> e.TaskClaimed:
     )
 
 
-def _holds(state: TaskState, command: c.Outcome) -> bool:
+def _holds(state: TaskState, command: c.Outcome | c.Progress) -> bool:
     return state.status == RUNNING and state.attempt == command.attempt and state.worker == command.worker
 
 
@@ -225,6 +230,21 @@ def _cancelled(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Interrup
     )
 
 
+def _progress(state: TaskState, command: c.Progress, act: c.Act) -> list[e.Event]:
+    """What an attempt that is over says of its progress is no news."""
+    if not _holds(state, command):
+        return []
+    return [
+        e.TaskProgressed(
+            **_envelope(state, act),
+            attempt=command.attempt,
+            done=command.done,
+            total=command.total,
+            message=command.message,
+        )
+    ]
+
+
 def _cancel(state: TaskState, act: c.Act) -> list[e.Event]:
     _require(state, "cancel", WAITING, RUNNING)
     if state.status == WAITING:
@@ -249,6 +269,7 @@ def _retry(state: TaskState, queued: c.Queue, act: c.Act) -> e.TaskRetried:
         kill_after=queued.kill_after,
         key_stream=queued.key_stream,
         unique_until=queued.unique_until,
+        concurrency_key=queued.concurrency_key,
     )
 
 
@@ -322,6 +343,8 @@ def _waiting_anew(task_id: str, event: e.TaskQueued | e.TaskRetried, queued_at: 
         event.key_stream,
         event.unique_until,
         1 if event.key_stream else 0,
+        concurrency_key=event.concurrency_key,
+        expires_us=to_us(event.expires_at) if isinstance(event, e.TaskQueued) and event.expires_at else None,
     )
 
 
@@ -343,6 +366,7 @@ def _attempt_used(state: TaskState, event: e.TaskFailed | e.TaskDelayed | e.Atte
         worker=None,
         claimed_us=None,
         lost=lost,
+        expires_us=None,
     )
 
 

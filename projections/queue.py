@@ -15,6 +15,7 @@ from ledger.statements import statements
 from ledger.store import HOT_VIEWS, RawEvent, Snapshot, Unit
 from ledger.task import ENDED, NONE, TaskState, ends, evolve
 from projections import schedule_fold
+from projections.heartbeat import Heartbeat
 from projections.schedule_fold import ScheduleFold
 
 SQL = statements("projections", "sql/sqlite/queue.sql")
@@ -27,18 +28,37 @@ Row = tuple[Any, ...]
 """Position of TaskQueued, then the fields of `TaskState`."""
 
 _PREFIX_LENGTH = len(TASK_PREFIX)
+_COLUMNS = ",".join(("position", *TaskState._fields))
+_SHAPES = (_COLUMNS, ",".join(Heartbeat._fields), ",".join(schedule_fold.COLUMNS))
 
 
 def prepare(unit: Unit) -> None:
-    """Make the view's tables where they are missing."""
+    """Make the tables of the views beside the log where they are missing; those of an older shape are made anew.
+
+    No view is migrated: it is folded from the log up to the checkpoint that all of them share. Living workers show
+    their heartbeats again.
+    """
+    queue, workers, _ = unit.rows(SQL["shapes"])[0]
+    if queue not in (None, _COLUMNS):
+        unit.run(SQL["drop_queue"])
+        queue = None
+    if workers not in (None, _SHAPES[1]):
+        unit.run(SQL["drop_workers"])
+    _create(unit)
+    checkpoint = unit.checkpoint(VIEW)
+    if queue is None and checkpoint:
+        unit.insert_many(SQL["put_row"], sorted(fold_log(unit, checkpoint).values()))
+    schedule_fold.prepare(unit, checkpoint)
+
+
+def _create(unit: Unit) -> None:
     for name in ("create_queue", "index_waiting", "index_lost", "index_running", "create_workers"):
         unit.run(SQL[name])
-    schedule_fold.prepare(unit, unit.checkpoint(VIEW))
 
 
 def is_prepared(snapshot: Snapshot) -> bool:
-    """Return whether the tables of this view and of the schedules view exist."""
-    return bool(snapshot.rows(SQL["has_views"]))
+    """Return whether the tables of all views beside the log exist in the shape that this version knows."""
+    return snapshot.rows(SQL["shapes"])[0] == _SHAPES
 
 
 def catch_up(unit: Unit, limit: int = BATCH) -> bool:
@@ -139,9 +159,11 @@ def rebuild(ledger: Ledger) -> int:
     with ledger.store.write() as unit:
         rows = fold_log(unit)
         unit.run(SQL["drop_queue"])
-        prepare(unit)
+        _create(unit)
+        checkpoint = unit.checkpoint(VIEW)
+        schedule_fold.prepare(unit, checkpoint)
         schedules = ScheduleFold(unit)  # shares the checkpoint
-        schedule_fold.take_between(schedules, unit, unit.checkpoint(VIEW), unit.head())
+        schedule_fold.take_between(schedules, unit, checkpoint, unit.head())
         schedules.write()
         unit.insert_many(SQL["put_row"], sorted(rows.values()))
         unit.move_checkpoint(VIEW, unit.head())

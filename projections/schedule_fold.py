@@ -17,6 +17,7 @@ from ledger.store import Snapshot, Unit
 SQL = statements("projections", "sql/sqlite/schedules.sql")
 BATCH = 20_000
 
+COLUMNS = ("next_us", *ScheduleState._fields)
 Row = tuple[Any, ...]
 """When to look at it next, then the fields of `ScheduleState`."""
 
@@ -138,9 +139,13 @@ def concerns(stream: str) -> bool:
 
 
 def prepare(unit: Unit, checkpoint: int) -> None:
-    """Make the view's tables where they are missing, filled up to the *checkpoint* that it shares."""
-    if unit.rows(SQL["has_schedules"]):
+    """Make the view's tables where they are missing or of an older shape, filled up to the *checkpoint* it shares."""
+    found = tuple(row[0] for row in unit.rows(SQL["columns"]))
+    if found == COLUMNS:
         return
+    if found:
+        unit.run(SQL["drop_schedules"])
+        unit.run(SQL["drop_components"])
     for name in ("create_schedules", "index_next", "index_run", "create_components"):
         unit.run(SQL[name])
     if checkpoint:

@@ -9,7 +9,7 @@ from ledger.schedule import ScheduleState
 from ledger.store import HOT_VIEWS, Snapshot
 from projections.queue import catch_up, catch_up_all, is_prepared
 from projections.queue import prepare as prepare_views
-from projections.schedule_fold import SQL, Row, ScheduleFold, fold_log, prepare
+from projections.schedule_fold import COLUMNS, SQL, Row, ScheduleFold, fold_log, prepare
 
 
 class LiveRun(NamedTuple):
@@ -51,9 +51,8 @@ def verify(ledger: Ledger) -> list[str]:
 def _differences(live: dict[str, Row], folded: dict[str, Row]) -> list[str]:
     found = [f"schedule {name}: the live row is missing" for name in folded.keys() - live.keys()]
     found += [f"schedule {name}: a live row that the log does not give" for name in live.keys() - folded.keys()]
-    columns = ("next_us", *ScheduleState._fields)
     for name in live.keys() & folded.keys():
-        for column, has, should in zip(columns, live[name], folded[name], strict=True):
+        for column, has, should in zip(COLUMNS, live[name], folded[name], strict=True):
             if has != should:
                 found.append(f"schedule {name}: {column} is {has!r}, the fold gives {should!r}")
     return found

@@ -22,9 +22,10 @@ from ledger.store import Snapshot
 from ledger.task import WAITING, TaskState
 from projections import queue as queue_view
 from projections import schedules as schedule_view
+from projections.heartbeat import Heartbeat
 from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
-from runner.heartbeat import Heartbeat, all_of
+from runner.heartbeat import all_of
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.why import why
 

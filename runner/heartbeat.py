@@ -1,52 +1,18 @@
-"""State what a process that works the queue shows of itself: one mutable row, no event."""
+"""Show others the process that works the queue: its host, its pid, its beat."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import orjson
 import psutil
 
 from ledger.clock import to_us
 from ledger.store import Snapshot, Unit
+from projections.heartbeat import Heartbeat
 from projections.queue import SQL
-
-
-class Heartbeat(NamedTuple):
-    """A row of the table `workers`; times in microseconds since 1970, *pid_started* in seconds since then."""
-
-    worker_id: str
-    name: str
-    host: str
-    boot: str
-    pid: int
-    pid_started: float
-    started_us: int
-    beat_us: int
-    beats: int
-    threads: int
-    queues: str
-    """JSON list; empty: all."""
-    lease_us: int
-    """How long it may be silent; 0 for a process that shows no heartbeats and is there until it is gone."""
-    names: str
-    """JSON list of the task names it knows."""
-
-    def is_silent(self, now_us: int) -> bool:
-        """Return whether its lease has run out at *now_us*."""
-        return self.lease_us > 0 and now_us - self.beat_us > self.lease_us
-
-    def serves(self, queue: str) -> bool:
-        """Return whether it takes tasks from *queue*."""
-        queues = orjson.loads(self.queues)
-        return not queues or queue in queues
-
-    def knows(self, name: str) -> bool:
-        """Return whether it has a task of this name."""
-        return name in orjson.loads(self.names)
 
 
 def host_name() -> str:

@@ -13,9 +13,10 @@ from ledger.events import ErrorDetail, WorkerStopped
 from ledger.ids import mint
 from ledger.store import Unit
 from ledger.task import TaskState
+from projections.heartbeat import Heartbeat
 from projections.queue import SQL, catch_up, is_prepared, prepare
 from runner.cycle import put_row
-from runner.heartbeat import Heartbeat, all_of, boot_id, host_name, process_start
+from runner.heartbeat import all_of, boot_id, host_name, process_start
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0

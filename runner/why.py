@@ -8,8 +8,8 @@ from datetime import datetime
 from ledger.clock import from_us, to_us
 from ledger.record import TaskRecord
 from ledger.task import CANCELLED, ENDED, RUNNING, SUCCEEDED
+from projections.heartbeat import Heartbeat
 from projections.tasks import stamp
-from runner.heartbeat import Heartbeat
 
 
 def why(

@@ -285,13 +285,16 @@ class _Fold:
 
     def _asked(self, task: Task, kind: str, event: Event) -> None:
         """Fold what somebody asked for, each in the states that allow it."""
-        allowed = {"TaskRescheduled": ("waiting",), "CancelRequested": ("running",)}
+        allowed = {"TaskRescheduled": ("waiting",), "CancelRequested": ("running",), "TaskProgressed": ("running",)}
         if task.status not in {**allowed, "TaskRetried": ("failed", "cancelled")}.get(kind, ()):
             self._say(event, f"{kind} while {task.status}")
         elif kind == "TaskRescheduled":
             task.due_us = moment_us(event.data["due_at"])
         elif kind == "CancelRequested":
             task.is_cancelling = True
+        elif kind == "TaskProgressed":
+            if task.running is not task.attempts.get(event.data["attempt"]):
+                self._say(event, f"progress of attempt {event.data['attempt']}, which does not run")
         else:
             again = Task(task.id, {**task.data, **event.data}, moment_us(event.data["due_at"]), attempts=task.attempts)
             self.tasks[task.id] = again

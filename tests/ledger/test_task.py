@@ -176,6 +176,18 @@ def test_only_a_waiting_task_is_rescheduled() -> None:
     Scenario().claimed().rejects(c.Reschedule(due_at=NOON), because="reschedule is possible while it is waiting")
 
 
+def test_only_the_attempt_that_runs_makes_progress() -> None:
+    """What a running attempt says of its progress is kept; what one that is over says is not."""
+    task = Scenario().claimed()
+    [said] = task.when(c.Progress(attempt=1, worker="w1", done=1, total=4, message="a quarter"))
+
+    assert isinstance(said, e.TaskProgressed)
+    assert (said.attempt, said.done, said.total, said.message) == (1, 1, 4, "a quarter")
+    assert task.when(c.Progress(attempt=1, worker="w2", done=2)) == []
+    task.fail()
+    assert task.when(c.Progress(attempt=1, worker="w1", done=4)) == []
+
+
 def test_a_retry_gives_an_ended_task_fresh_attempts() -> None:
     """TaskRetried opens a new round: all attempts again, due now, while attempt numbers go on."""
     task = Scenario(max_attempts=1)

@@ -47,6 +47,10 @@ class TaskMachine(RuleBasedStateMachine):
     def report_newest(self, kind: str) -> None:
         getattr(self.task, kind)()
 
+    @rule(attempt=ATTEMPTS, worker=WORKERS)
+    def progress(self, attempt: int, worker: str) -> None:
+        self.attempt_to(c.Progress(attempt=attempt, worker=worker, done=1))
+
     @rule()
     def cancel(self) -> None:
         self.attempt_to(c.Cancel())
@@ -75,6 +79,8 @@ class TaskMachine(RuleBasedStateMachine):
                     assert holder == event.attempt
                     holder = None
                     ended = isinstance(event, e.TaskSucceeded) or getattr(event, "final", False)
+                case e.TaskProgressed():
+                    assert holder == event.attempt
                 case e.TaskCancelled():
                     assert not ended and holder == event.attempt
                     holder, ended = None, True
@@ -98,7 +104,8 @@ TestTaskMachine.settings = settings(max_examples=150, stateful_step_count=40, de
 
 def _history() -> list[e.Event]:
     task = Scenario(max_attempts=3)
-    task.claimed().fail()
+    task.claimed().when(c.Progress(attempt=1, worker="w1", done=1, total=2))
+    task.fail()
     task.later(60).claimed().delay(5)
     task.later(5).claimed().interrupt()
     task.claimed().lose()

@@ -19,7 +19,7 @@ from ledger import commands as c
 from ledger.acts import act_on, retry
 from ledger.ids import mint
 from ledger.testing import memory_ledger
-from projections import queue
+from projections import queue, schedules
 from runner.cycle import Cycle, Finished
 from runner.execute import execute
 
@@ -234,3 +234,22 @@ def test_no_hot_statement_scans_the_rows(ledger: Ledger, statement: str) -> None
                 and "subquery" not in step]  # fmt: skip
     if statement == "groups":
         assert any("(name=? AND queue=? AND priority>?)" in step for step in steps), steps
+
+
+def test_views_of_an_older_shape_are_made_anew(ledger: Ledger) -> None:
+    """Tables that an older version left behind are dropped and folded again up to the checkpoint they share."""
+    tasks = fill(ledger)
+    ledger.schedule("0 3 * * *", name="nightly")(lambda: None)
+    ledger.schedules.register()
+    queue.catch_up_all(ledger)
+    with ledger.store.write() as unit:
+        unit.run("ALTER TABLE queue DROP COLUMN expires_us")
+        unit.run("ALTER TABLE workers ADD COLUMN beard TEXT")
+        unit.run("ALTER TABLE schedules DROP COLUMN failures")
+    ledger.cancel(tasks[0], reason="after the checkpoint")
+
+    assert queue.verify(ledger) == schedules.verify(ledger) == []
+    with ledger.store.read() as snapshot:
+        assert queue.is_prepared(snapshot)
+        assert len(snapshot.rows("SELECT * FROM queue")) == 2
+        assert len(snapshot.rows("SELECT * FROM schedules")) == 1

@@ -27,7 +27,9 @@ CREATE TABLE IF NOT EXISTS queue (
     worker TEXT,
     claimed_us INTEGER,
     cancel_us INTEGER,
-    lost INTEGER NOT NULL
+    lost INTEGER NOT NULL,
+    concurrency_key TEXT,
+    expires_us INTEGER
 );
 
 -- index_waiting --
@@ -57,12 +59,17 @@ CREATE TABLE IF NOT EXISTS workers (
     names TEXT NOT NULL
 );
 
--- has_views --
--- One row if the tables of all views beside the log exist.
-SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('queue', 'schedules') HAVING count(*) = 2;
+-- shapes --
+-- The columns of the views' tables as they are, in their order; NULL where a table is not there.
+SELECT (SELECT group_concat(name) FROM pragma_table_info('queue')),
+       (SELECT group_concat(name) FROM pragma_table_info('workers')),
+       (SELECT group_concat(name) FROM pragma_table_info('schedules'));
 
 -- drop_queue --
 DROP TABLE IF EXISTS queue;
+
+-- drop_workers --
+DROP TABLE IF EXISTS workers;
 
 -- row_of_task --
 SELECT * FROM queue WHERE task_id = ?;
@@ -71,7 +78,7 @@ SELECT * FROM queue WHERE task_id = ?;
 SELECT * FROM queue ORDER BY position;
 
 -- put_row --
-INSERT OR REPLACE INTO queue VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
+INSERT OR REPLACE INTO queue VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
 
 -- delete_rows --
 DELETE FROM queue WHERE position IN (SELECT value FROM json_each(?));

@@ -47,8 +47,9 @@ CREATE TABLE IF NOT EXISTS components (
     disabled_us INTEGER NOT NULL
 );
 
--- has_schedules --
-SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schedules';
+-- columns --
+-- The columns as they are; none where the table is not there.
+SELECT name FROM pragma_table_info('schedules') ORDER BY cid;
 
 -- drop_schedules --
 DROP TABLE IF EXISTS schedules;

@@ -1,0 +1,48 @@
+"""State what happened to the ledger beside its tasks: notices, reads on record, what was pruned; facts like the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ledger.event import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticeRaised(Event):
+    """Something needs a person: *kind* says what, *about* which stream (``task:…``, ``schedule:…``)."""
+
+    TOPIC: ClassVar[str] = "NoticeRaised.v1"
+
+    kind: str
+    about: str
+    name: str
+    """The name of the task or schedule."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputPruned(Event):
+    """What attempts of the task *name* had printed was deleted; their outcomes keep its digest."""
+
+    TOPIC: ClassVar[str] = "OutputPruned.v1"
+
+    name: str
+    attempts: list[list[str | int]]
+    """Pairs of task id and attempt number."""
+    bytes: int
+    cause: str
+    """The rule that it fell under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRecorded(Event):
+    """The actor was shown what is hidden or watched of a task: *what* lists ``arguments``, ``result``, ``output``."""
+
+    TOPIC: ClassVar[str] = "ReadRecorded.v1"
+
+    task: str
+    what: list[str]
+
+
+LEDGER_EVENT_CLASSES: tuple[type[Event], ...] = (NoticeRaised, OutputPruned, ReadRecorded)
