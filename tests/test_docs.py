@@ -274,3 +274,14 @@ def test_links_lead_somewhere(chapter: str) -> None:
     """Every relative link of a chapter names a file of the project."""
     for target in re.findall(r"\]\(([^)#:]+)\)", read(chapter)):
         assert (ROOT / chapter).parent.joinpath(target).is_file(), target
+
+
+def test_every_row_of_the_comparison_names_tests_that_exist() -> None:
+    """Each row of the tables in tests/README.md has five cells, and names at least one test, all of which there are."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")]
+    known = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for row in re.findall(r"^\| \d+ \|.*$", read("tests/README.md"), re.MULTILINE):
+        cells = row.strip("|").split("|")
+        assert len(cells) == 5, row
+        named = set(re.findall(r"`(test_\w+)`", cells[-1]))
+        assert named and named <= known, row
