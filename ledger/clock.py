@@ -26,6 +26,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Return the present as an aware UTC datetime."""
 
+    def now_us(self) -> int:
+        """Return the present in microseconds since 1970 (UTC)."""
+
     def monotonic(self) -> float:
         """Return seconds from an arbitrary start that never go back."""
 
@@ -39,6 +42,10 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the host's present in UTC."""
         return datetime.now(UTC)
+
+    def now_us(self) -> int:
+        """Return the host's present; several times cheaper than by way of a datetime."""
+        return time.time_ns() // 1_000
 
     def monotonic(self) -> float:
         """Return the host's monotonic seconds."""

@@ -43,7 +43,8 @@ class Current:
         """The ledger that the attempt runs for."""
         self._is_cancelled = is_cancelled
         self._open_sink = open_sink
-        self._sink: Sink | None = None
+        self.opened: Sink | None = None
+        """The sink, once this attempt has printed."""
         self._ends: list[Callable[[], None]] = []
         self.printed = 0
         """Characters written to standard output and error by this attempt so far."""
@@ -62,18 +63,13 @@ class Current:
 
     def sink(self) -> Sink | None:
         """Return where what this attempt prints is kept, opened at the first call; None where it is not kept."""
-        if self._sink is None and self._open_sink is not None:
-            self._sink = self._open_sink()
-        return self._sink
-
-    @property
-    def opened(self) -> Sink | None:
-        """The sink, if this attempt has printed."""
-        return self._sink
+        if self.opened is None and self._open_sink is not None:
+            self.opened = self._open_sink()
+        return self.opened
 
     def use_sink(self, sink: Sink) -> None:
         """Keep what is printed from now on in *sink*."""
-        self._sink = sink
+        self.opened = sink
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Have *call* called when the function has returned or raised, before the outcome is made."""
@@ -108,10 +104,8 @@ def current() -> Current:
     return found
 
 
-def current_or_none() -> Current | None:
-    """Return the attempt that runs in this context, or None."""
-    return _current.get()
-
+current_or_none = _current.get
+"""Return the attempt that runs in this context, or None."""
 
 set_current = _current.set
 reset_current = _current.reset

@@ -41,8 +41,7 @@ class OutputLine:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(NamedTuple):
     """What of an attempt's output is to be stored and deleted; at its end also what the outcome says of it."""
 
     digest: OutputDigest | None

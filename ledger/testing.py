@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ledger.api import Ledger
+from ledger.clock import to_us
 
 DEFAULT_START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 MOST_TASKS = 10_000
@@ -23,6 +24,10 @@ class ManualClock:
     def now(self) -> datetime:
         """Return the moment the clock stands at."""
         return self._now
+
+    def now_us(self) -> int:
+        """Return the moment the clock stands at, in microseconds since 1970 (UTC)."""
+        return to_us(self._now)
 
     def monotonic(self) -> float:
         """Return the seconds the clock has been moved by."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from ledger import commands as c
 from ledger.api import Ledger
-from ledger.clock import Clock
 from ledger.current import Current, reset_current, set_current
 from ledger.errors import InvalidArguments, InvalidValue
-from ledger.events import ErrorDetail, Usage
+from ledger.events import ErrorDetail, OutputDigest, Usage
 from ledger.functions import TaskFunction
 from ledger.output import OutputMode
 from ledger.retry import class_name, is_never_retried
@@ -82,39 +81,52 @@ def execute(
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
     )
-    finished = _run(ledger.clock, function, claimed, current, run_async)
+    meter, started_at = Meter(is_async=function.is_async), ledger.clock.now()
+    result, error = _run(function, claimed, current, run_async)
+    finished_at, usage = ledger.clock.now(), meter.read()
     current.end()
     recorder = current.opened
-    if not isinstance(recorder, Recorder):
-        return finished
-    printed = recorder.close(is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
-    if printed is None or isinstance(finished.command, c.Lose | c.Interrupt):
-        return finished
-    return replace(finished, command=replace(finished.command, output=printed.digest), printed=printed)
+    printed = recorder.close(is_kept=mode == "all" or error is not None) if isinstance(recorder, Recorder) else None
+    report = _Report(claimed, started_at, finished_at, usage, None if printed is None else printed.digest)
+    if error is not None:
+        return Finished(claimed, _raised(error, report), (), printed)
+    return Finished(claimed, _succeeded(result, report), tuple(current.children), printed)
+
+
+class _Report(NamedTuple):
+    """What every outcome of an attempt says of it."""
+
+    claimed: Claimed
+    started_at: datetime
+    finished_at: datetime
+    usage: Usage
+    output: OutputDigest | None
 
 
 def _run(
-    clock: Clock, function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
-) -> Finished:
-    state = claimed.state
-    meter = Meter(is_async=function.is_async)
-    started_at = clock.now()
+    function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
+) -> tuple[Any, BaseException | None]:
+    """Return what the function returned, or what it raised."""
     token = set_current(current)
     try:
-        result = _checked(_call(function, claimed, run_async), state.name)
+        return _checked(_call(function, claimed, run_async), function.name), None
     except BaseException as error:
-        return Finished(claimed, _raised(error, claimed, started_at, clock.now(), meter.read()))
+        return None, error
     finally:
         reset_current(token)
-    succeeded = c.Succeed(
+
+
+def _succeeded(result: Any, report: _Report) -> c.Succeed:
+    state = report.claimed.state
+    return c.Succeed(
         attempt=state.attempt,
-        worker=current.worker,
-        started_at=started_at,
-        finished_at=clock.now(),
+        worker=state.worker or "",
+        started_at=report.started_at,
+        finished_at=report.finished_at,
         result=result,
-        usage=meter.read(),
+        output=report.output,
+        usage=report.usage,
     )
-    return Finished(claimed, succeeded, tuple(current.children))
 
 
 class _BadResult(InvalidValue):
@@ -138,20 +150,20 @@ def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsyn
     return function.function(*args, **kwargs)
 
 
-def _raised(
-    error: BaseException, claimed: Claimed, started_at: Any, finished_at: Any, usage: Usage
-) -> c.Fail | c.Delay:
-    state = claimed.state
-    times = {"started_at": started_at, "finished_at": finished_at, "usage": usage}
+def _raised(error: BaseException, report: _Report) -> c.Fail | c.Delay:
+    state = report.claimed.state
+    told: dict[str, Any] = {
+        "attempt": state.attempt,
+        "worker": state.worker or "",
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "output": report.output,
+        "usage": report.usage,
+    }
     if isinstance(error, Delay):
-        return c.Delay(attempt=state.attempt, worker=state.worker or "", seconds=error.seconds, **times)
-    return c.Fail(
-        attempt=state.attempt,
-        worker=state.worker or "",
-        error=describe(error),
-        forever=isinstance(error, Fail) or is_never_retried(claimed.retry, error),
-        **times,
-    )
+        return c.Delay(seconds=error.seconds, **told)
+    is_forever = isinstance(error, Fail) or is_never_retried(report.claimed.retry, error)
+    return c.Fail(error=describe(error), forever=is_forever, **told)
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial, wraps
@@ -20,13 +21,17 @@ from runner.children import Forks, Pipe, to_stream
 MOST_OUTPUT = 256 * 1024 * 1024
 
 
+Echo = Callable[[Stream, str], None]
+"""Passes on to the worker's own streams what an attempt has printed."""
+
+
 class TaskStream:
-    """A text stream that gives what an attempt writes to the attempt, and passes it on if *echo* is set.
+    """A text stream that gives what an attempt writes to the attempt; where that keeps nothing, to *echo*.
 
     Outside of attempts it is the stream it stands for.
     """
 
-    def __init__(self, name: Stream, stream: TextIO, limit: int, *, echo: bool) -> None:
+    def __init__(self, name: Stream, stream: TextIO, limit: int, echo: Echo | None) -> None:
         self.name: Stream = name
         self._stream = stream
         self._limit = limit
@@ -41,12 +46,15 @@ class TaskStream:
         running = current_or_none()
         if running is None:
             return self._stream.write(text)
-        running.printed += len(text)
-        if running.printed > self._limit:
+        printed = running.printed = running.printed + len(text)
+        if printed > self._limit:
             raise OutputLimit(f"the attempt printed more than {self._limit:,} characters")
-        if (sink := running.sink()) is not None:
+        sink = running.opened or running.sink()
+        if sink is not None:
             sink.write(self.name, text)
-        return self._stream.write(text) if self._echo else len(text)
+        elif self._echo is not None:
+            self._echo(self.name, text)
+        return len(text)
 
     def writelines(self, lines: Any) -> None:
         """Write each of *lines*."""
@@ -57,12 +65,15 @@ class TaskStream:
         return getattr(self._stream, name)
 
 
-def catch_output(limit: int, *, echo: bool) -> None:
-    """Catch what the attempts of this process print, at most *limit* characters each. Once, in a worker's process."""
+def catch_output(limit: int, echo: Echo | None = None) -> None:
+    """Catch what the attempts of this process print, at most *limit* characters each. Once, in a worker's process.
+
+    Attempts whose output is kept give it to *echo* themselves.
+    """
     out, error = sys.stdout, sys.stderr
     streams: dict[Stream, TaskStream] = {
-        "stdout": TaskStream("stdout", out, limit, echo=echo),
-        "stderr": TaskStream("stderr", error, limit, echo=echo),
+        "stdout": TaskStream("stdout", out, limit, echo),
+        "stderr": TaskStream("stderr", error, limit, echo),
     }
     sys.stdout, sys.stderr = streams["stdout"], streams["stderr"]
     _catch_logging({id(out): sys.stdout, id(error): sys.stderr})

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
-from ledger.clock import Clock, to_us
+from ledger.clock import Clock
 from ledger.events import OutputDigest
 from ledger.output import Chunk, Entry, Printed, Stream
 
+_thread = threading.get_ident
+
 CHUNK_BYTES = 64 * 1024
+MOST_PARTS = 256
+"""Parts of a line that wait for its end one by one."""
 PIECE_LENGTH = 16 * 1024
 """Longest text of one entry, in characters; longer ones are cut, so that the middle can be dropped in small pieces."""
 
@@ -36,45 +41,69 @@ class Recorder:
     """What one attempt prints, from any of its threads.
 
     Of at most *keep* bytes the first half is kept as it comes; after it the newest half, whose oldest chunks are
-    dropped as more comes. Times are the clock's when a line is complete.
+    dropped as more comes. Times are the clock's when a line is complete; only then it is also given to *echo*.
     """
 
-    def __init__(self, keep: int, clock: Clock) -> None:
+    __slots__ = (
+        "_chunk_bytes", "_digest", "_dropped_bytes", "_dropped_lines", "_echo", "_half", "_head", "_head_bytes",
+        "_is_closed", "_kept_bytes", "_kept_lines", "_lock", "_now_us", "_partial", "_piece_length", "_tail",
+        "_tail_bytes", "_to_drop",
+    )  # fmt: skip
+    # Slots and few objects: most attempts print a line, and there is a recorder for each.
+
+    def __init__(self, keep: int, clock: Clock, echo: Callable[[Stream, str], None] | None = None) -> None:
         self._half = keep // 2
         self._chunk_bytes = min(CHUNK_BYTES, max(self._half // 4, 1))
         self._piece_length = min(PIECE_LENGTH, self._chunk_bytes)
-        self._clock = clock
+        self._now_us = clock.now_us
+        self._echo = echo
         self._lock = threading.Lock()
         self._partial: dict[tuple[Stream, int], list[str]] = {}
         self._head: list[_Growing] = [_Growing(1)]
         self._head_bytes = 0
         self._tail: deque[_Growing] = deque()
         self._tail_bytes = 0
-        self._digest = hashlib.sha256()
+        self._digest: Any = None
         self._kept_bytes = self._kept_lines = 0
         self._dropped_bytes = self._dropped_lines = 0
         self._to_drop: list[int] = []
         self._is_closed = False
 
     def write(self, stream: Stream, text: str) -> None:
-        """Take *text*; it is kept once its line is complete."""
-        key = (stream, threading.get_ident())
+        """Take *text*; it is kept, and echoed, once its line is complete."""
+        # One print is several writes, most of them a part of a line: those are only noted, without the lock.
+        key = stream, _thread()
+        parts = self._partial.get(key)
+        if "\n" not in text and len(text) < self._piece_length and (parts is None or len(parts) < MOST_PARTS):
+            if parts is None:
+                self._partial[key] = [text]
+            else:
+                parts.append(text)
+            return
+        whole = text if parts is None else "".join([*parts, text])
+        end = whole.rfind("\n") + 1
+        if len(whole) - end >= self._piece_length:
+            end = len(whole)  # so long a line is not waited for
+        if end < len(whole):
+            self._partial[key] = [whole[end:]]
+        elif parts is not None:
+            del self._partial[key]
+        if end:
+            self._take(stream, whole[:end])
+
+    def _take(self, stream: Stream, text: str) -> None:
         with self._lock:
             if self._is_closed:
                 return
-            parts = self._partial.pop(key, None)
-            if parts is not None:
-                text = "".join((*parts, text))
-            if not text.endswith("\n"):
-                cut = text.rfind("\n") + 1
-                if len(text) - cut < self._piece_length:
-                    self._partial[key] = [text[cut:]]
-                    text = text[:cut]
-            if text:
-                self._add(stream, text)
+            self._add(stream, text)
+        if self._echo is not None:  # outside the lock: whoever reads it may be slow
+            self._echo(stream, text)
 
     def _add(self, stream: Stream, text: str) -> None:
-        at_us = to_us(self._clock.now())
+        at_us = self._now_us()
+        if len(text) < self._piece_length and text.isascii():
+            self._put((at_us, stream, text), len(text), text.count("\n"))
+            return
         for piece in _pieces(text, self._piece_length):
             data = piece.encode("utf-8", "backslashreplace")  # lone surrogates are no text that a database can keep
             self._put((at_us, stream, data.decode()), len(data), piece.count("\n"))
@@ -126,6 +155,7 @@ class Recorder:
                 self._count(self._head.pop(0))
 
     def _count(self, chunk: _Growing) -> None:
+        self._digest = self._digest or hashlib.sha256()
         for _, _, text in chunk.entries:
             self._digest.update(text.encode())
         self._kept_bytes += chunk.bytes
@@ -136,13 +166,15 @@ class Recorder:
 
         What is not to be kept is dropped, also what was stored while the attempt ran.
         """
+        if self._partial:
+            for (stream, _), parts in list(self._partial.items()):
+                self._take(stream, "".join(parts))
         with self._lock:
-            for (stream, _), parts in self._partial.items():
-                self._add(stream, "".join(parts))
-            self._partial.clear()
             self._is_closed = True
         if not is_kept:
             return Printed(None, is_dropped=True)
+        if self._is_small():
+            return _small(self._head[0])
         with self.changes() as printed:
             pass
         for chunk in (*self._head, *self._tail):
@@ -152,7 +184,22 @@ class Recorder:
         digest = OutputDigest(sha256=self._digest.hexdigest(), bytes=self._kept_bytes, lines=self._kept_lines)
         if self._dropped_bytes:
             digest |= OutputDigest(dropped_bytes=self._dropped_bytes, dropped_lines=self._dropped_lines)
-        return replace(printed, digest=digest)
+        return printed._replace(digest=digest)
+
+    def _is_small(self) -> bool:
+        """Return whether all is in one chunk, none of it stored yet: what most attempts print."""
+        chunk = self._head[0]
+        return chunk.number == 1 and not (chunk.is_given or self._tail or len(self._head) > 1)
+
+
+def _small(chunk: _Growing) -> Printed | None:
+    entries = chunk.entries
+    if not entries:
+        return None
+    text = entries[0][2] if len(entries) == 1 else "".join([entry[2] for entry in entries])
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    digest: OutputDigest = {"sha256": sha256, "bytes": chunk.bytes, "lines": chunk.lines}
+    return Printed(digest, (Chunk(chunk.number, entries),))
 
 
 def _pieces(text: str, length: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ from runner.board import Board
 from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
 from runner.options import RunOptions
+from runner.output import Echo
 from runner.recorder import Recorder
 
 GIVE_BACK_SECONDS = 1.0
@@ -54,12 +55,19 @@ def give_back(held: Held) -> Finished:
 class Pool:
     """Threads that execute held attempts. *nudge* is called when an outcome should be recorded soon.
 
-    A claim older than *give_back_seconds* is not begun but given back.
+    A claim older than *give_back_seconds* is not begun but given back. What attempts print is also given to *echo*.
     """
 
     def __init__(
-        self, ledger: Ledger, board: Board, run: RunOptions, nudge: Callable[[], None], give_back_seconds: float
+        self,
+        ledger: Ledger,
+        board: Board,
+        run: RunOptions,
+        nudge: Callable[[], None],
+        give_back_seconds: float,
+        echo: Echo | None = None,
     ) -> None:
+        self._echo = echo
         self._options = run
         self._give_back_seconds = give_back_seconds
         self._ledger = ledger
@@ -169,7 +177,7 @@ class Pool:
         self._board.begin(held.slot, held.deadline)
 
     def _open_recorder(self, held: Held) -> Recorder:
-        held.recorder = Recorder(self._options.output_keep, self._ledger.clock)
+        held.recorder = Recorder(self._options.output_keep, self._ledger.clock, self._echo)
         return held.recorder
 
     def _limit_met(self, held: Held) -> Finished:

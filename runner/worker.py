@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -23,6 +24,7 @@ from ledger.task import CANCEL_GRACE_SECONDS, TaskState
 from projections.queue import SQL, is_prepared, prepare
 from runner.board import Board
 from runner.cycle import Claimed, Cycle, Finished, Turn
+from runner.echo import Echo
 from runner.heartbeat import host_name, show
 from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
@@ -43,6 +45,8 @@ QUEUED_SECONDS = 0.001
 REMEMBER_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
+ECHO_SECONDS = 2.0
+"""A worker that ends waits so long for whoever reads what its tasks printed."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NO_RETRY = Retry().stored()
 SWITCH_SECONDS = 0.0005
@@ -84,10 +88,14 @@ class Worker:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(SWITCH_SECONDS)
-        catch_output(self._options.run.output_limit, echo=self._options.run.output_echo)
+        run = self._options.run
+        echo = Echo({"stdout": sys.stdout, "stderr": sys.stderr}) if run.output_echo else None
+        put = echo.put if echo else None
+        catch_output(run.output_limit, put)
+        gc.freeze()  # what is imported by now stays: no collection looks at it again
         threading.Thread(target=self._watch, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
-        self._pool = Pool(self._ledger, self._board, self._options.run, self._wake.nudge, self._give_back_seconds)
+        self._pool = Pool(self._ledger, self._board, run, self._wake.nudge, self._give_back_seconds, put)
         pause = 0.1
         while True:
             try:
@@ -105,6 +113,8 @@ class Worker:
                 self._wake.wait(pause, for_commits=False)
                 pause = min(pause * 2, self._options.run.beat_seconds)  # others wait two beats for this one's
         end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
+        if echo is not None:
+            echo.close(ECHO_SECONDS)
         self._log.info("worker_stopped")
 
     @property

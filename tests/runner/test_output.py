@@ -244,7 +244,7 @@ def test_check_finds_changed_output(place: Place) -> None:
 def test_each_attempt_has_a_bound_of_its_own() -> None:
     """What goes beyond the bound is dropped and raises, again at every print; other attempts are not touched."""
     passed_on = io.StringIO()
-    stream = TaskStream("stdout", passed_on, 10, echo=True)
+    stream = TaskStream("stdout", passed_on, 10, lambda _, text: passed_on.write(text) and None)
     stream.write("x" * 100)  # outside a task there is no bound
     for number in (1, 2):
         token = set_current(Current(task_id="t", name="n", attempt=number, run_as="system", worker="w"))

@@ -116,7 +116,9 @@ def test_printing_without_end_ends_the_command(tmp_path: Path, monkeypatch: pyte
     """The limit of what an attempt may print holds for commands; the command is ended when it is met."""
     pid = tmp_path / "pid"
     with (tmp_path / "out").open("w") as out:
-        monkeypatch.setattr(sys, "stdout", TaskStream("stdout", out, 100_000, echo=True))
+        monkeypatch.setattr(
+            sys, "stdout", TaskStream("stdout", out, 100_000, lambda _, text: print(text, end="", file=out))
+        )
         with pytest.raises(OutputLimit):
             run(f"echo $$ > {pid}; yes")
     assert have_ended(pid.read_text())
