@@ -70,8 +70,10 @@ class Echo:
 def _write(stream: TextIO, text: str) -> None:
     """Write *text*. That nobody can take it is no failure of a task."""
     try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+        stream.flush()
     except (OSError, ValueError):
         pass
