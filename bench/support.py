@@ -126,10 +126,12 @@ def raw_read(database: Path, batch: int = 20_000) -> float:
 
 
 @contextmanager
-def workers(url: str, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def workers(
+    url: str, *options: str, module: str = "runner.cli", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `workledger run` with *options* as a user would; it is stopped by SIGTERM at the end."""
     settings = {"WORKLEDGER_URL": url, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    command = [sys.executable, "-m", "runner.cli", "--app", APP, "run", *options]
+    command = [sys.executable, "-m", module, "--app", APP, "run", *options]
     process = subprocess.Popen(
         command,
         cwd=HERE,
