@@ -15,8 +15,8 @@ GATHER_SECONDS = 0.01
 """From the first line to the write that takes along what has come since: a system call a line would cost more than most
 tasks do."""
 MOST_LINES = 1_000
-"""That may wait for a reader slower than the tasks; whoever prints more, or more than `LONG` at once, waits too."""
-LONG = 64 * 1024
+MOST_CHARACTERS = 128 * 1024
+"""That may wait for a reader slower than the tasks; whoever prints more waits too."""
 
 
 class Echo:
@@ -36,8 +36,10 @@ class Echo:
         self._lines.append((stream, text))  # without a lock: tasks on other threads would wait for it
         if not self._has_some.is_set():
             self._has_some.set()
-        if len(self._lines) > MOST_LINES or len(text) > LONG:
-            self._wait_until(0 if len(text) > LONG else MOST_LINES // 2)
+        # What waits is taken to be like this text: a count that several threads keep would need a lock.
+        most = min(MOST_LINES, MOST_CHARACTERS // (len(text) + 1))
+        if len(self._lines) > most:
+            self._wait_until(most // 2)
 
     def _wait_until(self, lines: int) -> None:
         self._is_pressing.set()

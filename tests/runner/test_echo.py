@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ledger.clock import SystemClock
 from ledger.output import Stream
-from runner.echo import LONG, MOST_LINES, Echo
+from runner.echo import MOST_CHARACTERS, MOST_LINES, Echo
 from runner.recorder import Recorder
 
 
@@ -67,7 +67,7 @@ def test_a_slow_reader_holds_up_who_prints_and_loses_nothing() -> None:
             for number in range(10 * MOST_LINES):
                 echo.put("stdout", f"{number:0100}\n")
                 put.append(number)
-            echo.put("stdout", "x" * 2 * LONG + "\n")
+            echo.put("stdout", "x" * 2 * MOST_CHARACTERS + "\n")
             put.append(-1)
 
         thread = threading.Thread(target=prints, daemon=True)
@@ -76,7 +76,7 @@ def test_a_slow_reader_holds_up_who_prints_and_loses_nothing() -> None:
         held = len(put)
         with open(reader, encoding="utf-8") as source:
             found = [int(source.readline()) for _ in range(10 * MOST_LINES)]
-            assert held <= 4 * MOST_LINES and len(source.readline()) == 2 * LONG + 1
+            assert held <= 4 * MOST_LINES and len(source.readline()) == 2 * MOST_CHARACTERS + 1
         thread.join(30)
 
     assert found == list(range(10 * MOST_LINES)) and put[-1] == -1
