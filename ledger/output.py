@@ -19,6 +19,7 @@ SQL = statements("ledger", "sql/sqlite/output.sql")
 Stream = Literal["stdout", "stderr"]
 OutputMode = Literal["all", "failures", "none"]
 OUTPUT_MODES = ("all", "failures", "none")
+STEP_BYTES = 1024 * 1024
 
 
 Entry = tuple[int, Stream, str]
@@ -53,13 +54,20 @@ class Printed(NamedTuple):
 
 def put(unit: Unit, attempts: Iterable[tuple[str, int, Printed]]) -> None:
     """Store what attempts (task id, number) printed, over chunks of the same number; delete what they dropped."""
-    rows = []
+    rows: list[tuple[str, int, int, bytes]] = []
+    size = 0
     for task_id, attempt, printed in attempts:
         if printed.is_dropped:
             unit.run(SQL["drop_attempt"], (task_id, attempt))
         for number in printed.dropped:
             unit.run(SQL["drop_chunk"], (task_id, attempt, number))
-        rows += [(task_id, attempt, chunk.number, orjson.dumps(chunk.entries)) for chunk in printed.chunks]
+        for chunk in printed.chunks:
+            body = orjson.dumps(chunk.entries)
+            rows.append((task_id, attempt, chunk.number, body))
+            size += len(body)
+            if size > STEP_BYTES:  # much output is not held in memory twice
+                unit.insert_many(SQL["put_chunk"], rows)
+                rows, size = [], 0
     if rows:
         unit.insert_many(SQL["put_chunk"], rows)
 
