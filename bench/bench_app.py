@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from ledger import Ledger
+from ledger import Ledger, current
 
 ledger = Ledger.from_env()
 
@@ -35,3 +35,22 @@ def says_much(megabytes: int) -> float:
     for _ in range(megabytes * 100):
         sys.stdout.write(text)
     return time.perf_counter() - started
+
+
+@ledger.task
+def progresses(number: int) -> None:
+    """Say once how far it is."""
+    current().progress(number, 10_000)
+
+
+@ledger.task
+def progresses_often(times: int) -> float:
+    """Say it so many times; return the seconds that it took beyond an empty loop."""
+    started = time.perf_counter()
+    for number in range(times):
+        pass
+    empty = time.perf_counter() - started
+    started = time.perf_counter()
+    for number in range(times):
+        current().progress(number, times)
+    return time.perf_counter() - started - empty

@@ -21,6 +21,7 @@ from ledger.errors import (
 )
 from ledger.functions import Call
 from ledger.handle import Task
+from ledger.progress import Progress
 from ledger.record import AttemptRecord, TaskRecord
 from ledger.retry import Retry
 from ledger.signals import Delay, Fail, OutputLimit, TimeLimit
@@ -44,6 +45,7 @@ __all__ = [
     "NotInTask",
     "NotRegistered",
     "OutputLimit",
+    "Progress",
     "ResultTimeout",
     "Retry",
     "StorageFull",

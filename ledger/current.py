@@ -9,6 +9,7 @@ from typing import Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
 from ledger.errors import NotInTask
+from ledger.progress import MOST, Tell, checked
 from ledger.signals import DEFAULT_DELAY_SECONDS, Delay
 
 
@@ -33,6 +34,7 @@ class Current:
         ledger: object = None,
         is_cancelled: Callable[[], bool] = lambda: False,
         open_sink: Callable[[], Sink] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self.id = task_id
         self.name = name
@@ -45,6 +47,7 @@ class Current:
         self._open_sink = open_sink
         self.opened: Sink | None = None
         """The sink, once this attempt has printed."""
+        self._tell = tell
         self._ends: list[Callable[[], None]] = []
         self.printed = 0
         """Characters written to standard output and error by this attempt so far."""
@@ -83,6 +86,24 @@ class Current:
     def delay(self, seconds: float = DEFAULT_DELAY_SECONDS) -> NoReturn:
         """End this attempt and run the task again in *seconds*: the same as ``raise Delay(seconds)``."""
         raise Delay(seconds)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far this attempt is: *done* of *total*, where the total is known.
+
+        As cheap as it is called often: the newest word is kept, stored about once a second and with the outcome.
+
+        Raises:
+            InvalidValue: A number is below 0 or none, or *message* is no text.
+        """
+        if not (
+            (type(done) is int or type(done) is float)
+            and 0 <= done <= MOST
+            and (total is None or ((type(total) is int or type(total) is float) and 0 <= total <= MOST))
+            and (message is None or type(message) is str)
+        ):
+            done, total, message = checked(done, total, message)
+        if self._tell is not None:
+            self._tell(done, total, message)
 
     def trace(self, *values: object) -> None:
         """Write a line to the task's output."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from ledger.errors import InvalidOption, NotFound, ResultTimeout, TaskEnded
 from ledger.ids import task_stream
 from ledger.output import OutputLine, chunks_of, lines_of
+from ledger.progress import Progress
 from ledger.record import AttemptRecord, TaskRecord, fold_record
 from ledger.task import ENDED, SUCCEEDED
 from ledger.values import is_number, shown
@@ -55,6 +56,11 @@ class Task(Generic[R]):
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Every attempt, oldest first."""
         return self.record.attempts
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the newest attempt said that it is, at most about a second ago; None where it said nothing."""
+        return self.record.progress
 
     @property
     def events(self) -> list[Event]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger import events as e
 from ledger.clock import from_us
+from ledger.progress import Progress
 from ledger.store import Recorded
 from ledger.task import TaskState, evolve
 
@@ -31,6 +32,8 @@ class AttemptRecord:
     output: e.OutputDigest | None = None
     """What is said of its output, once it has ended; the text is in `Task.output`."""
     usage: e.Usage | None = None
+    progress: Progress | None = None
+    """The last that was stored of what it said of its progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,11 @@ class TaskRecord:
     rescheduled_at: datetime | None = None
     """When somebody moved the due time that now holds."""
     late_results: int = 0
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the newest attempt said that it is; None where it said nothing."""
+        return self.attempts[-1].progress if self.attempts else None
 
     def summary(self) -> dict[str, Any]:
         """Return the task as one JSON object, the form of ``task show -o json``."""
@@ -81,7 +89,11 @@ class TaskRecord:
 
 def fold_record(task_id: str, recorded: Iterable[Recorded]) -> TaskRecord | None:
     """Return the record of a task from its whole stream, or None if there is no such task."""
-    record: TaskRecord | None = None
+    return fold_on(None, task_id, recorded)
+
+
+def fold_on(record: TaskRecord | None, task_id: str, recorded: Iterable[Recorded]) -> TaskRecord | None:
+    """Return the record with the events that its stream had after it folded in."""
     for position, event in recorded:
         if record is not None:
             record = _fold(record, event)
@@ -124,12 +136,27 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
             return _end(record, event)
         case e.TaskRetried():
             return replace(record, ended_at=None, ended_by=None, end_reason=None, rescheduled_at=None)
+        case _:
+            return _fold_aside(record, event)
+
+
+def _fold_aside(record: TaskRecord, event: e.Event) -> TaskRecord:
+    """Fold an event that ends neither the task nor an attempt."""
+    match event:
+        case e.TaskProgressed():
+            return _progressed(record, event)
         case e.TaskRescheduled():
             return replace(record, rescheduled_at=event.at)
         case e.LateResultRejected():
             return replace(record, late_results=record.late_results + 1)
         case _:
             return record
+
+
+def _progressed(record: TaskRecord, event: e.TaskProgressed) -> TaskRecord:
+    said = Progress(done=event.done, total=event.total, message=event.message, at=event.at)
+    attempts = (replace(one, progress=said) if one.number == event.attempt else one for one in record.attempts)
+    return replace(record, attempts=tuple(attempts))
 
 
 def _end(record: TaskRecord, event: e.Event, **changes: Any) -> TaskRecord:

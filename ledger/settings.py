@@ -60,6 +60,16 @@ class Settings(BaseSettings):
     allow_shell: bool = False
     """Whether workers run the commands of imported crontabs. Who may queue a task may then run any command."""
 
+    health_due_warning: float = Field(default=600, gt=0)
+    """`health`: seconds for which the oldest due task may wait; so the next."""
+    health_due_critical: float = Field(default=14_400, gt=0)
+    health_delay_warning: float = Field(default=300, gt=0)
+    """`health`: the longest retry delay of a task that fails, in seconds; so the next."""
+    health_delay_critical: float = Field(default=14_400, gt=0)
+    health_running_warning: float = Field(default=43_200, gt=0)
+    """`health` and `now`: seconds for which an attempt may run; so the next."""
+    health_running_critical: float = Field(default=86_400, gt=0)
+
     timezone: str = "UTC"
     """Time zone of the schedules that are declared without one."""
     schedules_locked: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,14 @@ import typer
 from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import NotFound
+from ledger.ids import task_stream
 from ledger.output import Chunk, OutputLine, chunks_of, lines_of
-from ledger.record import AttemptRecord, TaskRecord
+from ledger.progress import Progress
+from ledger.record import AttemptRecord, TaskRecord, fold_on
 from projections.tasks import stamp
+from runner.bar import Show, bar
 from runner.cli_tasks import Form, TaskId
-from runner.render import Output, clean, print_line, print_object, to_json
+from runner.render import Output, clean, print_line, print_object, short, to_json
 
 LOOK_SECONDS = 0.25
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -42,19 +46,29 @@ def log(
     if output is Output.table:
         print_line(_first_line(record, record.attempts[number - 1]))
     lines = []
-    for line in _follow(ledger, task_id, number) if follow else _lines(ledger, task_id, number):
-        if output is Output.table:
-            print_line(f"{line.at:%H:%M:%S}.{line.at.microsecond // 1000:03} {line.stream[3:]:>3} {_shown(line.text)}")
-        elif output is Output.jsonl:
-            print_line(to_json(_as_json(line)))
-        else:
-            lines.append(_as_json(line))
+    with bar() if follow and output is Output.table else nullcontext(_show_nothing) as show:
+        for line in _follow(ledger, task_id, number, show) if follow else _lines(ledger, task_id, number):
+            if output is Output.table:
+                print_line(_line(line))
+            elif output is Output.jsonl:
+                print_line(to_json(_as_json(line)))
+            else:
+                lines.append(_as_json(line))
     last = ledger.get(task_id).record.attempts[number - 1]
     if output is Output.table:
         print_line(_last_line(last))
     elif output is Output.json:
         found = {"id": task_id, "attempt": number, "outcome": last.outcome, "output": last.output, "usage": last.usage}
-        print_object({**found, "lines": lines}, output)
+        progress = last.progress and last.progress.summary()
+        print_object({**found, "progress": progress, "lines": lines}, output)
+
+
+def _show_nothing(_: Progress | None) -> None:
+    """Stand where no bar is drawn."""
+
+
+def _line(line: OutputLine) -> str:
+    return f"{line.at:%H:%M:%S}.{line.at.microsecond // 1000:03} {line.stream[3:]:>3} {_shown(line.text)}"
 
 
 def _number(record: TaskRecord, attempt: int | None) -> int | None:
@@ -79,12 +93,19 @@ def _lines(ledger: Ledger, task_id: str, attempt: int) -> Iterator[OutputLine]:
         yield from lines_of(chunks_of(snapshot, task_id, attempt))
 
 
-def _follow(ledger: Ledger, task_id: str, attempt: int) -> Iterator[OutputLine]:
-    """Yield the lines of an attempt as they are stored, until it has ended."""
+def _follow(ledger: Ledger, task_id: str, attempt: int, show: Show) -> Iterator[OutputLine]:
+    """Yield the lines of an attempt as they are stored, until it has ended; *show* gets its progress at each look."""
     chunk = entries = 0
+    record: TaskRecord | None = None
     while True:
         # Asked before the chunks are read: what an ended attempt printed was stored with its outcome.
-        has_ended = ledger.get(task_id).record.attempts[attempt - 1].outcome != "running"
+        with ledger.store.read() as snapshot:
+            after = 0 if record is None else record.state.version
+            record = fold_on(record, task_id, snapshot.stream(task_stream(task_id), after=after))
+        assert record is not None, "it was found before"
+        followed = record.attempts[attempt - 1]
+        has_ended = followed.outcome != "running"
+        show(followed.progress)
         with ledger.store.read() as snapshot:
             for number, found in chunks_of(snapshot, task_id, attempt, after=max(chunk - 1, 0)):
                 yield from lines_of([Chunk(number, found[entries if number == chunk else 0 :])])
@@ -108,6 +129,8 @@ def _last_line(attempt: AttemptRecord) -> str:
     if attempt.ended_at is not None:
         began, ended = attempt.started_at or attempt.claimed_at, attempt.finished_at or attempt.ended_at
         parts.append(f"after {(to_us(ended) - to_us(began)) / 1e6:.3f} s")
+    if attempt.progress is not None:
+        parts.append(" ".join(filter(None, ("progress", attempt.progress.text, short(attempt.progress.message)))))
     usage, kept = attempt.usage or {}, attempt.output or {}
     if "cpu_seconds" in usage:
         parts.append(f"CPU {usage['cpu_seconds']:.3f} s")

@@ -255,8 +255,10 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
     record = context.obj.existing().get(task_id).record
     summary = record.summary()
     if output is not Output.table:
-        print_object(summary, output)
+        print_object({**summary, "progress": record.progress and record.progress.summary()}, output)
         return
+    if record.progress is not None:
+        summary["progress"] = " ".join(filter(None, (record.progress.text, record.progress.message)))
     if summary["error"]:
         summary["error"] = f"{summary['error'].get('type')}: {summary['error'].get('message')}"
     print_object(summary, output)

@@ -27,6 +27,7 @@ from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
 from runner.heartbeat import all_of
 from runner.render import Output, clean, print_line, print_list, print_object
+from runner.running import COLUMNS, running_rows, table_rows
 from runner.why import why
 
 SQL = statements("projections", "sql/sqlite/tasks.sql")
@@ -67,20 +68,18 @@ def queue_list(context: typer.Context, output: Form = Output.table) -> None:
 
 
 def now(context: typer.Context, output: Form = Output.table) -> None:
-    """Show what runs now: task, identity, worker, host, pid, since when, attempt.
+    """Show what runs now: task, identity, worker, host, pid, since when, attempt, how far it is, whether it is slow.
 
     Example: workledger now
     """
-    ledger = _caught_up(context.obj)
+    session: Session = context.obj
+    ledger = _caught_up(session)
+    settings = session.settings
     with ledger.store.read() as snapshot:
-        present = snapshot.now
-        found = snapshot.rows(SQL["running_now"])
-    columns = ("task", "name", "run_as", "worker", "host", "pid", "since", "attempt", "seconds")
-    rows = []
-    for task, name, run_as, worker, host, pid, since_us, attempt in found:
-        seconds = round((to_us(present) - since_us) / 1_000_000, 3)
-        values = (task, name, run_as, worker, host, pid, _moment(since_us), attempt, seconds)
-        rows.append(dict(zip(columns, values, strict=True)))
+        rows = running_rows(snapshot, settings.health_running_warning, settings.health_running_critical)
+    columns = COLUMNS
+    if output is Output.table:
+        rows, columns = table_rows(rows)
     print_list(rows, columns, output, "nothing is running")
 
 

@@ -13,7 +13,7 @@ from ledger import commands as c
 from ledger.acts import NewTask
 from ledger.api import Ledger
 from ledger.clock import to_us
-from ledger.events import Event, LateResultRejected, TaskClaimed
+from ledger.events import Event, LateResultRejected, TaskClaimed, TaskProgressed
 from ledger.ids import mint, task_stream
 from ledger.output import Printed, put
 from ledger.retry import StoredRetry
@@ -46,6 +46,8 @@ class Finished:
     command: c.Outcome
     children: Sequence[NewTask] = ()
     printed: Printed | None = None
+    progress: c.Progress | None = None
+    """The last word on its progress that is not in the log yet."""
 
 
 @dataclass(slots=True)
@@ -150,7 +152,8 @@ class Cycle:
         unit.run("RELEASE plain")
         events: list[Event] = []
         for one in finished:
-            events += decide(one.claimed.state, one.command, act)
+            state, said = _told(one.claimed.state, one.progress, act)
+            events += [*said, *decide(state, one.command, act)]
         unit.append(events)
         return True
 
@@ -225,12 +228,21 @@ def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
     )
     if is_late and _is_recorded(unit, finished, act):
         return 0
+    state, said = _told(state, finished.progress, act)
     after, events = acts.settle(unit, state, finished.command, act)
-    unit.append(events)
+    unit.append([*said, *events])
     if finished.children and not is_late and isinstance(finished.command, c.Succeed):
         acts.enqueue(unit, finished.children, act, keep_duplicates=True)
     put_row(unit, position, after)
     return int(is_late and bool(events))
+
+
+def _told(state: TaskState, progress: c.Progress | None, act: c.Act) -> tuple[TaskState, list[Event]]:
+    """Return the task after what its attempt said last of its progress, and the event of that."""
+    events = [] if progress is None else decide(state, progress, act)
+    for event in events:
+        state = evolve(state, event)
+    return state, events
 
 
 def _is_recorded(unit: Unit, finished: Finished, act: c.Act) -> bool:
@@ -238,7 +250,7 @@ def _is_recorded(unit: Unit, finished: Finished, act: c.Act) -> bool:
     said = (
         event
         for _, event in unit.stream(task_stream(finished.claimed.state.task_id))
-        if event.actor == act.actor and not isinstance(event, TaskClaimed | LateResultRejected)
+        if event.actor == act.actor and not isinstance(event, TaskClaimed | TaskProgressed | LateResultRejected)
     )
     return any(getattr(event, "attempt", None) == finished.command.attempt for event in said)
 

@@ -15,10 +15,12 @@ from ledger.errors import InvalidArguments, InvalidValue
 from ledger.events import ErrorDetail, OutputDigest, Usage
 from ledger.functions import TaskFunction
 from ledger.output import OutputMode
+from ledger.progress import Tell
 from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
 from ledger.values import copy_json
 from runner.cycle import Claimed, Finished
+from runner.progress import Latest
 from runner.recorder import Recorder
 from runner.usage import Meter
 
@@ -63,11 +65,19 @@ def execute(
     *,
     open_recorder: Callable[[], Recorder] | None = None,
     mode: OutputMode = "all",
+    tell: Tell | None = None,
 ) -> Finished:
     """Run one attempt here and return how it finished, with what it printed where *open_recorder* is given.
 
-    It is called at the first print; *mode* says which attempts' output is kept, the task's own mode before it.
+    It is called at the first print; *mode* says which attempts' output is kept, the task's own mode before it. *tell*
+    gets what the task says of its progress; without it the last word comes with the outcome.
     """
+    if tell is None:
+        latest = Latest()
+        finished = execute(
+            ledger, claimed, is_cancelled, run_async, open_recorder=open_recorder, mode=mode, tell=latest.tell
+        )
+        return latest.last_word(claimed, finished)
     state = claimed.state
     function = ledger.functions[state.name]
     mode = function.traits.output or mode
@@ -80,6 +90,7 @@ def execute(
         ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
+        tell=tell,
     )
     meter, started_at = Meter(is_async=function.is_async), ledger.clock.now()
     result, error = _run(function, claimed, current, run_async)

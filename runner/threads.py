@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ledger import commands as c
@@ -22,6 +22,7 @@ from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
 from runner.options import RunOptions
 from runner.output import Echo
+from runner.progress import Latest
 from runner.recorder import Recorder
 
 GIVE_BACK_SECONDS = 1.0
@@ -43,6 +44,7 @@ class Held:
     """When its process is ended, monotonic; 0: never."""
     recorder: Recorder | None = None
     """What it prints, once it has printed."""
+    progress: Latest = field(default_factory=Latest)
 
 
 def give_back(held: Held) -> Finished:
@@ -165,6 +167,7 @@ class Pool:
                 self._run_async,
                 open_recorder=lambda: self._open_recorder(held),
                 mode=self._options.output,
+                tell=held.progress.tell,
             )
             self._disarm(held)
         except TimeLimit:  # it met the few instructions around the task: the attempt is over its time all the same

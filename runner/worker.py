@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from ledger import commands as c
 from ledger.api import Ledger
@@ -30,6 +31,7 @@ from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
 from runner.options import WorkerOptions
 from runner.output import catch_output
+from runner.progress import due, store_progress
 from runner.threads import GIVE_BACK_SECONDS, Held, Pool, give_back
 from runner.wake import Wake
 
@@ -166,7 +168,8 @@ class Worker:
         self._collect()
         self._wake.forget_commits()
         self._beat()
-        outcomes = [*(finished for _, finished in self._finished), *self._strays]
+        outcomes = [held.progress.last_word(held.claimed, finished) for held, finished in self._finished]
+        outcomes += self._strays
         turn = self._cycle.turn(outcomes, self._room(), is_idle=not self._held_running())
         if turn.is_behind:
             return turn
@@ -252,7 +255,7 @@ class Worker:
         if now >= self._next_look and (self._held or now >= self._next_beat):
             self._next_look = now + LOOK_SECONDS
             self._look_at_own(now)
-            self._store_output()
+            self._store_news(now)
         if now < self._next_beat:
             return
         self._next_beat = now + self._options.run.beat_seconds
@@ -282,8 +285,9 @@ class Worker:
                 if held.is_begun:
                     self._pool.end_by(held, now + CANCEL_GRACE_SECONDS)
 
-    def _store_output(self) -> None:
-        """Store what running attempts have printed since the last look, so that it can be followed and outlives them."""
+    def _store_news(self, now: float) -> None:
+        """Store what running attempts printed and said since the last look: it can be followed and outlives them."""
+        said = due(self._held.values(), now)
         with ExitStack() as stack:
             rows = []
             for (task_id, attempt), held in self._held.items():
@@ -291,9 +295,13 @@ class Worker:
                     printed = stack.enter_context(held.recorder.changes())
                     if printed.chunks or printed.dropped:
                         rows.append((task_id, attempt, printed))
-            if rows:
+            if rows or said:
                 with self._ledger.store.write() as unit:
                     put(unit, rows)
+                    told = store_progress(unit, said, self._ledger.act(unit, self._actor))
+                for held, state, word in told:  # committed: from now on the row stands there
+                    held.claimed = replace(held.claimed, state=state)
+                    held.progress.note(word, now)
 
     def _is_over(self, turn: Turn) -> bool:
         options = self._options

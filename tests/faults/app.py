@@ -55,8 +55,10 @@ def work(milliseconds: int) -> int:
 
 async def work_async(milliseconds: int) -> None:
     """Take some time without a thread's sleep."""
-    with effects():
+    with effects() as attempt:
+        attempt.progress(1, 2, "begun")
         await asyncio.sleep(milliseconds / 1000)
+        attempt.progress(2, 2, "done")
 
 
 def flaky(milliseconds: int, failures: int) -> None:

@@ -14,23 +14,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import Conflict, CorruptEvent, Ledger, Retry
+from ledger import Conflict, CorruptEvent, Ledger, Retry, current
 from ledger import commands as c
 from ledger.acts import act_on, retry
 from ledger.ids import mint
 from ledger.testing import memory_ledger
 from projections import queue, schedules
-from runner.cycle import Cycle, Finished
+from runner.cycle import Cycle
 from runner.execute import execute
 
-VERBS = ("queue", "claim", "succeed", "fail", "lose", "interrupt", "late", "cancel", "retry", "catch up", "turn")
+VERBS = (
+    "queue",
+    "claim",
+    "succeed",
+    "fail",
+    "lose",
+    "interrupt",
+    "late",
+    "cancel",
+    "retry",
+    "progress",
+    "catch up",
+    "turn",
+)
 STEPS = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 3)), max_size=60)
 ERROR = {"type": "E", "message": "", "traceback": ""}
 
 
 def declared(ledger: Ledger) -> Ledger:
     """Register a task that fails for good at its second failure, due again at once."""
-    ledger.task(name="add", max_attempts=2, retry=Retry(first=0))(lambda a: a)
+    ledger.task(name="add", max_attempts=2, retry=Retry(first=0))(lambda a: current().progress(a))
     return ledger
 
 
@@ -59,6 +72,8 @@ def command(verb: str, attempt: int) -> c.Command:
             return c.Succeed(attempt=attempt, worker="w2", **at, result=None)
         case "lose":
             return c.Lose(**held, cause="gone")
+        case "progress":
+            return c.Progress(**held, done=attempt)
         case "interrupt":
             return c.Interrupt(**held, cause="given back")
         case _:
@@ -76,7 +91,7 @@ def carry_out(ledger: Ledger, tasks: list[str], verb: str, number: int) -> None:
     elif verb == "turn":
         cycle = Cycle(ledger, "w1")
         turn = cycle.turn([], 2, is_idle=True)
-        cycle.turn([Finished(one, execute(ledger, one, bool).command) for one in turn.claims], 0, is_idle=True)
+        cycle.turn([execute(ledger, one, bool) for one in turn.claims], 0, is_idle=True)
     else:
         task_id = tasks[number % len(tasks)]
         attempt = len(ledger.get(task_id).attempts)

@@ -114,7 +114,7 @@ SELECT queue,
   FROM queue GROUP BY queue ORDER BY queue;
 
 -- running_now --
-SELECT q.task_id, q.name, q.run_as, q.worker, w.host, w.pid, q.claimed_us, q.attempt
+SELECT q.task_id, q.name, q.run_as, q.worker, w.host, w.pid, q.claimed_us, q.attempt, q.version
   FROM queue AS q LEFT JOIN workers AS w ON w.worker_id = q.worker
  WHERE q.status = 'running' ORDER BY q.claimed_us, q.position;
 
