@@ -47,7 +47,7 @@ def progresses(number: int) -> None:
 def progresses_often(times: int) -> float:
     """Say it so many times; return the seconds that it took beyond an empty loop."""
     started = time.perf_counter()
-    for number in range(times):
+    for _ in range(times):
         pass
     empty = time.perf_counter() - started
     started = time.perf_counter()

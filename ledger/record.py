@@ -84,6 +84,7 @@ class TaskRecord:
             "worker": state.worker,
             "result": self.result,
             "error": self.error,
+            "progress": None if self.progress is None else self.progress.summary(),
         }
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from ledger import events as e
 from ledger.clock import EPOCH, from_us, to_us
+from ledger.progress import Progress
 from ledger.task import RUNNING, TaskState, evolve
 
 
@@ -51,6 +52,8 @@ class TaskRow(NamedTuple):
     late_results: int = 0
     first_position: int = 0
     last_position: int = 0
+    progress: str | None = None
+    """How far the newest attempt said that it is, as JSON."""
     fold: str = ""
     """The `TaskState` that the next event is folded onto, as JSON."""
 
@@ -83,6 +86,7 @@ class TaskRow(NamedTuple):
             "worker": self.worker if self.state == RUNNING else None,
             "result": None if self.result is None else orjson.loads(self.result),
             "error": error,
+            "progress": None if self.progress is None else orjson.loads(self.progress),
         }
 
 
@@ -155,6 +159,9 @@ def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
             return {**({} if event.attempt is None else _attempt(before, event)), **_end(event)}
         case e.TaskRetried():
             return {"ended_at": None}
+        case e.TaskProgressed():
+            said = Progress(done=event.done, total=event.total, message=event.message, at=event.at).summary()
+            return {"progress": _json({**said, "at": stamp(event.at)})}
         case e.LateResultRejected():
             return {"late_results": before.row.late_results + 1}
         case _:
@@ -176,7 +183,13 @@ def _queued(event: e.TaskQueued) -> dict[str, Any]:
 def _claimed(state: TaskState, event: e.TaskClaimed) -> dict[str, Any]:
     due_us = max(state.due_us, state.queued_us)
     wait_ms = max(to_us(event.at) - due_us, 0) / 1000
-    return {"started_at": stamp(event.at), "finished_at": None, "wait_ms": wait_ms, "worker": event.worker}
+    return {
+        "started_at": stamp(event.at),
+        "finished_at": None,
+        "wait_ms": wait_ms,
+        "worker": event.worker,
+        "progress": None,
+    }
 
 
 def _attempt(before: Folded, event: e.Event) -> dict[str, Any]:

@@ -255,7 +255,7 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
     record = context.obj.existing().get(task_id).record
     summary = record.summary()
     if output is not Output.table:
-        print_object({**summary, "progress": record.progress and record.progress.summary()}, output)
+        print_object(summary, output)
         return
     if record.progress is not None:
         summary["progress"] = " ".join(filter(None, (record.progress.text, record.progress.message)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -171,6 +171,25 @@ def test_progress_is_of_the_newest_attempt() -> None:
     assert task.state == "succeeded" and task.progress is None
     assert task.attempts[0].progress is not None and task.attempts[0].progress.percent == 75
     assert queue.verify(ledger) == [] and Reports(ledger).verify() == []
+
+
+def test_the_report_has_what_the_task_has() -> None:
+    """`task list` and the report tell the same progress as the task's own stream."""
+    ledger = memory_ledger()
+
+    @ledger.task(retry=False)
+    def job() -> None:
+        current().progress(1, 3, "one")
+        raise Fail("no")
+
+    task = job.enqueue()
+    run_queue(ledger)
+    reports = Reports(ledger)
+    reports.catch_up()
+    [row] = [one.summary() for one in reports.list_tasks()]
+
+    assert row["progress"] == {"done": 1, "total": 3, "percent": 33.33, "message": "one", "at": row["progress"]["at"]}
+    assert task.progress is not None and datetime.fromisoformat(row["progress"]["at"]) == task.progress.at
 
 
 def test_a_run_of_a_schedule_may_say_it_too() -> None:
