@@ -21,6 +21,7 @@ from ledger.errors import (
 )
 from ledger.functions import Call
 from ledger.handle import Task
+from ledger.notices import Notice
 from ledger.progress import Progress
 from ledger.record import AttemptRecord, TaskRecord
 from ledger.retry import Retry
@@ -44,6 +45,7 @@ __all__ = [
     "NotFound",
     "NotInTask",
     "NotRegistered",
+    "Notice",
     "OutputLimit",
     "Progress",
     "ResultTimeout",

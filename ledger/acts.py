@@ -12,7 +12,8 @@ from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
 from ledger.ids import task_stream
-from ledger.schedule import schedule_stream
+from ledger.notices import of_task
+from ledger.schedule import LEDGER_STREAM, schedule_stream
 from ledger.schedule_events import RunRequested
 from ledger.store import Snapshot, Unit
 from ledger.task import WAITING, TaskState, decide, due_at, evolve, holds_key
@@ -116,14 +117,17 @@ def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]
 
 
 def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tuple[TaskState, list[Event]]:
-    """Return the task after *command* and the events to append: the task's, and its key's where it frees or takes it.
+    """Return the task after *command* and the events to append: its own, its key's where it frees or takes it, a notice.
 
     Raises:
         Conflict: The state does not allow it, or the key is held by another task.
     """
     events: list[Event] = list(decide(state, command, act))
     after = state
+    raised: list[Event] = []
     for event in events:
+        if (noticed := of_task(after, event, lambda: unit.last(LEDGER_STREAM), act)) is not None:
+            raised.append(noticed)
         after = evolve(after, event)
     held, holds = holds_key(state, after)
     if state.key_stream is not None or after.key_stream is not None:
@@ -135,7 +139,7 @@ def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tupl
         elif holds and not held and isinstance(command, c.RetryNow):
             key = command.queued.unique_key or stream
             events.append(keys.reserve(stream, unit.last(stream), state.task_id, key, act))
-    return after, events
+    return after, [*events, *raised]
 
 
 def act_on(unit: Unit, task_id: str, command: c.Command, act: c.Act) -> TaskState:

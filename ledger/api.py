@@ -19,6 +19,7 @@ from ledger.errors import InvalidOption, NotRegistered
 from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
 from ledger.handle import Task
 from ledger.ids import mint
+from ledger.notices import Hook
 from ledger.options import Options, RunOptions, TaskOptions, Traits, split
 from ledger.schedules import Schedules
 from ledger.sqlite import SqliteStore
@@ -27,6 +28,7 @@ from ledger.values import check_name, check_reason, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
+H = TypeVar("H", bound=Hook)
 
 DEFAULT_URL = "sqlite:///workledger.db"
 _SCHEDULE_OPTIONS = ("timezone", "enabled", "args", "component", "always", "misfire", "jitter")
@@ -44,6 +46,8 @@ class Ledger:
         self.store = SqliteStore(url, self.clock)
         self.name = name
         self.functions: dict[str, TaskFunction[Any, Any]] = {}
+        self.notice_hooks: dict[str, Hook] = {}
+        """What is called with each notice, by name; see `on_notice`."""
         self.schedules = Schedules(self)
         """The schedules of this ledger: to look at them and to change them."""
 
@@ -132,6 +136,22 @@ class Ledger:
         if task.name in self.functions:
             raise InvalidOption(f"a task named {task.name!r} is registered already; give one of them name='…'")
         self.functions[task.name] = task
+
+    def on_notice(self, hook: H) -> H:
+        """Have *hook* called with each `Notice` that is raised from now on, by a worker; a decorator.
+
+        At least once each, in order, beside the queue. What it raises is logged, and it is tried again later.
+
+        Raises:
+            InvalidOption: It cannot be called so, or there is a hook of its name.
+        """
+        if not callable(hook) or inspect.iscoroutinefunction(hook):
+            raise InvalidOption(f"a hook for notices is a plain function of one notice; {shown(hook)} is none")
+        name = f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"
+        if name in self.notice_hooks:
+            raise InvalidOption(f"there is a hook {name} for notices already; its name tells what it was given")
+        self.notice_hooks[name] = hook
+        return hook
 
     def function(self, name: str) -> TaskFunction[Any, Any]:
         """Return the registered task of this *name*.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ledger.event import Event
 
@@ -19,6 +19,8 @@ class NoticeRaised(Event):
     name: str
     """The name of the task or schedule."""
     text: str
+    details: dict[str, Any] | None = None
+    """What the notice was decided from, as far as the stream it is about does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from ledger import events as e
 from ledger import schedule_events as s
 from ledger.clock import to_us
 from ledger.ids import TASK_PREFIX
+from ledger.ledger_events import NoticeRaised
 from ledger.schedule_commands import Definition
 
 NONE, DECLARED, RETIRED = "none", "declared", "retired"
@@ -75,6 +76,10 @@ class ScheduleState(NamedTuple):
     outcome_us: int | None = None
     failures: int = 0
     """Attempts in a row that failed or were lost."""
+    counted_us: int = 0
+    """Since when its slots count as they stand: it was declared, enabled or changed then."""
+    noticed_us: int | None = None
+    """When a notice said that it is overdue; None again after a success."""
 
     @property
     def is_live(self) -> bool:
@@ -172,6 +177,8 @@ def evolve(state: ScheduleState, event: e.Event) -> ScheduleState:
         return _run(state, event)
     if isinstance(event, s.ComponentDisabled | s.ComponentEnabled) and event.component == state.component:
         return _component(state, event)
+    if isinstance(event, NoticeRaised) and event.about == SCHEDULE_PREFIX + state.name:
+        return state._replace(noticed_us=to_us(event.at))
     return state
 
 
@@ -199,7 +206,8 @@ def _component(state: ScheduleState, event: s.ComponentDisabled | s.ComponentEna
 
 def _from_now_on(state: ScheduleState, event: e.Event) -> dict[str, Any]:
     """Return the changes by which no slot up to the event is looked at any more. A clock set back moves nothing back."""
-    return {"decided_us": max(state.decided_us, to_us(event.at)), "pending": "[]"}
+    at_us = to_us(event.at)
+    return {"decided_us": max(state.decided_us, at_us), "pending": "[]", "counted_us": max(state.counted_us, at_us)}
 
 
 def _own(state: ScheduleState, event: e.Event) -> ScheduleState:
@@ -241,7 +249,7 @@ def _declared(before: ScheduleState, event: s.ScheduleDeclared) -> ScheduleState
         misfire=event.misfire,
     )
     if before.status != DECLARED:
-        state = state._replace(decided_us=max(before.decided_us, to_us(event.at)), pending="[]")
+        state = state._replace(**_from_now_on(before, event))
     return _settled(state, before, event)
 
 
@@ -326,6 +334,7 @@ def _run(state: ScheduleState, event: e.Event) -> ScheduleState:
     match event:
         case e.TaskSucceeded():
             changes = {"run_ended_us": at_us, "success_us": at_us, "outcome": "succeeded", "failures": 0}
+            changes["noticed_us"] = None
         case e.TaskFailed() | e.AttemptLost():
             outcome = "failed" if isinstance(event, e.TaskFailed) else "lost"
             changes = {"outcome": outcome, "failures": state.failures + 1, **_ended(event)}

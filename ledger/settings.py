@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -70,6 +70,21 @@ class Settings(BaseSettings):
     """`health` and `now`: seconds for which an attempt may run; so the next."""
     health_running_critical: float = Field(default=86_400, gt=0)
 
+    notice_intervals: int = Field(default=3, ge=0, le=10_000)
+    """A schedule that has not succeeded for more than so many of its slots raises a notice; 0: never."""
+    notice_command: tuple[str, ...] = ()
+    """A command and its arguments, run for each notice with the notice as JSON on its standard input."""
+    smtp_host: str | None = None
+    """The server that takes mails on notices; None: none are sent."""
+    smtp_port: int = Field(default=25, ge=1, le=65_535)
+    smtp_from: str | None = None
+    smtp_to: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who gets them; in the environment separated by commas."""
+    smtp_starttls: bool = False
+    """Whether the connection is encrypted before anything is said."""
+    smtp_user: str | None = None
+    """Who logs in, with the password of ``WORKLEDGER_SMTP_PASSWORD``; only with starttls."""
+
     timezone: str = "UTC"
     """Time zone of the schedules that are declared without one."""
     schedules_locked: bool = False
@@ -83,7 +98,7 @@ class Settings(BaseSettings):
         zone_named(value)
         return value
 
-    @field_validator("queues", mode="before")
+    @field_validator("queues", "smtp_to", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -94,6 +109,23 @@ class Settings(BaseSettings):
         for name in (value,) if isinstance(value, str) else value:
             check_name(name, str(info.field_name))
         return value
+
+    @field_validator("smtp_from", "smtp_to")
+    @classmethod
+    def _is_address(cls, value: Any, info: Any) -> Any:
+        for address in (value,) if isinstance(value, str) else value or ():
+            check_name(address, str(info.field_name))
+            if "@" not in address:
+                raise ValueError(f"{shown(address)} is no mail address")
+        return value
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.smtp_host is not None and not (self.smtp_from and self.smtp_to):
+            raise ValueError("smtp_host needs smtp_from and smtp_to beside it")
+        if self.smtp_user is not None and not self.smtp_starttls:
+            raise ValueError("smtp_user needs smtp_starttls = true: a password is only sent over TLS")
+        return self
 
     @field_validator("lease_seconds")
     @classmethod
@@ -153,6 +185,9 @@ def _sentence(error: ValidationError, sources: dict[str, dict[str, Any]]) -> str
     """Say of each wrong setting where it came from, what it is and what is allowed."""
     said = []
     for problem in error.errors():
+        if not problem["loc"]:
+            said.append(problem["msg"].removeprefix("Value error, "))
+            continue
         name = str(problem["loc"][0])
         origin = next((where for where, values in sources.items() if name in values), "defaults")
         if problem["type"] == "extra_forbidden":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from ledger.clock import from_us, to_us
@@ -83,6 +84,21 @@ def next_slot_us(state: ScheduleState) -> int | None:
     if pending or state.asked_us is not None:
         return int(pending[0]) if pending else state.asked_us
     slot = rule_of(state).next_after(from_us(max(state.decided_us, state.run_ended_us or 0)))
+    return None if slot is None else to_us(slot)
+
+
+def overdue_us(state: ScheduleState, intervals: int) -> int | None:
+    """Return when more than *intervals* slots have passed since the last success, or since slots count as they stand.
+
+    None where it fires no slots.
+
+    Raises:
+        InvalidSchedule: As `rule_of`.
+    """
+    if not state.is_active:
+        return None
+    firings = rule_of(state).firings(from_us(max(state.success_us or 0, state.counted_us)))
+    slot = next(islice(firings, intervals, None), None)
     return None if slot is None else to_us(slot)
 
 

@@ -9,6 +9,7 @@ from ledger.clock import to_us
 from ledger.errors import InvalidSchedule
 from ledger.events import Event
 from ledger.ids import TASK_PREFIX
+from ledger.ledger_events import NoticeRaised
 from ledger.schedule import LEDGER_STREAM, SCHEDULE_PREFIX, ScheduleState, advance, is_run_id
 from ledger.slots import next_us
 from ledger.statements import statements
@@ -48,6 +49,8 @@ class ScheduleFold:
             self._put(advance(state, event, self._disabled()))
         elif stream == LEDGER_STREAM and isinstance(event, s.ComponentDisabled | s.ComponentEnabled):
             self._component(event)
+        elif stream == LEDGER_STREAM and isinstance(event, NoticeRaised):
+            self._noticed(event)
 
     def _component(self, event: s.ComponentDisabled | s.ComponentEnabled) -> None:
         if isinstance(event, s.ComponentDisabled):
@@ -60,6 +63,12 @@ class ScheduleFold:
         for state in list(self.states.values()):
             if state.component == event.component:
                 self._put(advance(state, event, ()))
+
+    def _noticed(self, event: NoticeRaised) -> None:
+        if event.about.startswith(SCHEDULE_PREFIX) and (
+            state := self._by_name(event.about.removeprefix(SCHEDULE_PREFIX))
+        ):
+            self._put(advance(state, event, ()))
 
     def _disabled(self) -> dict[str, int]:
         if self.disabled is None:

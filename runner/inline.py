@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from ledger import commands as c
+from ledger import deliveries
 from ledger.api import Ledger
 from ledger.clock import from_us
 from ledger.ids import mint
@@ -14,6 +15,9 @@ from projections.queue import SQL, is_prepared, prepare
 from runner.cycle import Cycle, Finished, Turn
 from runner.execute import execute
 from runner.heartbeat import show
+from runner.logs import Log
+from runner.notices import deliver, hooks_of
+from runner.overdue import OverdueWatch
 
 
 def run_inline(
@@ -32,17 +36,23 @@ def run_inline(
     """
     if ledger.schedules.declarations:
         ledger.schedules.register()
-    with _shown(ledger) as worker:
-        return _run(ledger, Cycle(ledger, worker), advance, max_tasks, until, through_slots=through_slots)
+    hooks = hooks_of(ledger)
+    with _shown(ledger, [hook.name for hook in hooks]) as worker:
+        watch = OverdueWatch(ledger, "worker:" + worker)
+        ran = _run(ledger, Cycle(ledger, worker), watch, advance, max_tasks, until, through_slots=through_slots)
+        deliver(ledger, hooks, worker, Log("console", worker=worker))
+        return ran
 
 
 @contextmanager
-def _shown(ledger: Ledger) -> Iterator[str]:
+def _shown(ledger: Ledger, hooks: Sequence[str]) -> Iterator[str]:
     """Give the id of a worker that others see for as long as this process runs the queue."""
     worker = mint(ledger.clock.now())
     with ledger.store.write() as unit:
         if not is_prepared(unit):
             prepare(unit)
+        if hooks:
+            deliveries.begin(unit, hooks)
         show(unit, worker, "inline", threads=1, queues=(), lease_seconds=0, names=ledger.functions)
     try:
         yield worker
@@ -54,6 +64,7 @@ def _shown(ledger: Ledger) -> Iterator[str]:
 def _run(
     ledger: Ledger,
     cycle: Cycle,
+    watch: OverdueWatch,
     advance: Callable[[datetime], None] | None,
     max_tasks: int,
     until: datetime | None,
@@ -76,12 +87,14 @@ def _run(
             continue
         if turn.fired:
             continue
+        watch.look_if_due()
         next_us = _next(turn, through_slots=through_slots)
         if next_us is None or advance is None or ran >= max_tasks or (until is not None and from_us(next_us) > until):
             break
         advance(from_us(next_us))
     if until is not None and advance is not None and ran < max_tasks:
         advance(until)
+        watch.look_if_due()
     return ran
 
 

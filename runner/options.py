@@ -10,6 +10,7 @@ from ledger.output import OutputMode
 from runner.cycle import Takes
 from runner.losses import BEAT_SECONDS, LEASE_SECONDS
 from runner.output import MOST_OUTPUT
+from runner.overdue import INTERVALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,14 @@ class RunOptions:
     output_keep: int = 8 * 1024 * 1024
     output_echo: bool = True
     output_limit: int = MOST_OUTPUT
+    notice_intervals: int = INTERVALS
+    notice_command: tuple[str, ...] = ()
+    smtp_host: str | None = None
+    smtp_port: int = 25
+    smtp_from: str | None = None
+    smtp_to: tuple[str, ...] = ()
+    smtp_starttls: bool = False
+    smtp_user: str | None = None
     timezone: str = "UTC"
     schedule_overrides: Mapping[str, Any] | None = None
     """What the configuration file says of schedules; None where none is read."""

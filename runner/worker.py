@@ -29,6 +29,7 @@ from runner.echo import Echo
 from runner.heartbeat import host_name, show
 from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
+from runner.notices import Notices
 from runner.options import WorkerOptions
 from runner.output import catch_output
 from runner.progress import due, store_progress
@@ -64,6 +65,7 @@ class Worker:
         self._board = board
         self._log = Log(options.run.log_format, worker=options.worker)
         self._cycle = Cycle(ledger, options.worker, options.run.queues, options.takes)
+        self._notices = Notices(ledger, options.run, options.worker, self._log)
         self._leases = LeaseWatch(ledger, beat_seconds=options.run.beat_seconds)
         # Within half a lease nobody else can have been given what this worker has claimed.
         self._give_back_seconds = min(GIVE_BACK_SECONDS, options.run.lease_seconds / 2)
@@ -114,6 +116,7 @@ class Worker:
                 self._next_look = self._next_beat = 0.0  # its commit may have been stored all the same
                 self._wake.wait(pause, for_commits=False)
                 pause = min(pause * 2, self._options.run.beat_seconds)  # others wait two beats for this one's
+        self._notices.finish()
         end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
         if echo is not None:
             echo.close(ECHO_SECONDS)
@@ -152,6 +155,7 @@ class Worker:
             )
             if unit.last(started.originator_id) is None:  # else an earlier commit of unknown end has stored it
                 unit.append([started])
+            self._notices.register(unit)
             self._put_heartbeat(unit)
         self._is_registered = True
         self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)
@@ -266,6 +270,7 @@ class Worker:
         for worker, cause in gone.items():
             ended = end_worker(self._ledger, worker, cause, lost(cause), actor=self._actor)
             self._log.warning("attempts_ended", of=worker, cause=cause, count=len(ended))
+        self._notices.look()
 
     def _look_at_own(self, now: float) -> None:
         """Compare what the log gives this worker with what it holds, and see requests to cancel.

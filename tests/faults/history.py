@@ -121,6 +121,7 @@ def check(history: History) -> list[str]:
         for event in events:
             fold.take(event)
         fold.settle_keys(events)
+    fold.problems += [f"{stream}: no notice {kind} stands with it" for _, stream, kind in fold.noticeable]
     fold.problems += _acknowledged(history, fold.tasks)
     fold.problems += _effects(history, fold)
     return fold.problems
@@ -161,6 +162,8 @@ class _Fold:
         self.pids: dict[str, int] = {}
         self.held: defaultdict[str, set[str]] = defaultdict(set)
         self.holders: dict[str, str] = {}
+        self.noticeable: list[tuple[str, str, str]] = []
+        """(command, stream, kind) of each notice that is due and has not come yet."""
 
     def take(self, event: Event) -> None:
         """Fold one event."""
@@ -176,6 +179,8 @@ class _Fold:
                     self._say(event, f"{kind} is version {event.version} of its worker")
                 if kind == "WorkerStarted":
                     self.pids[name] = event.data["pid"]
+            case "ledger" if kind == "NoticeRaised":
+                self._notice(event)
             case _:
                 self._say(event, f"unknown stream {event.stream}")
 
@@ -259,9 +264,26 @@ class _Fold:
             self._say(event, f"{kind} is not final, although all {most} attempts are used")
         if is_final and not is_last and kind != "TaskFailed":
             self._say(event, f"{kind} is final, although {task.used} of {most} attempts are used")
+        if is_final:
+            self._expect(event, "out_of_attempts" if is_last else "failed_at_once")
+        elif kind != "TaskDelayed" and 0 < task.data["retry"].get("cap", 0) <= _least_delay(
+            task.data["retry"], task.used
+        ):
+            self._expect(event, "delay_at_cap")
         task.is_lost = kind == "AttemptLost"
         least = event.data.get("seconds", _least_delay(task.data["retry"], task.used))
         task.status, task.due_us = "failed" if is_final else "waiting", at_us + int(least * 1_000_000)
+
+    def _expect(self, event: Event, kind: str) -> None:
+        self.noticeable.append((event.data["command"], event.stream, kind))
+
+    def _notice(self, event: Event) -> None:
+        """A notice of a task comes with the failure it is about, once."""
+        due = (event.data["command"], event.data["about"], event.data["kind"])
+        if due in self.noticeable:
+            self.noticeable.remove(due)
+        else:
+            self._say(event, f"notice {due[2]} of {due[1]} without its cause")
 
     def _cancelled(self, task: Task, event: Event) -> None:
         number, running = event.data.get("attempt"), task.running

@@ -100,7 +100,12 @@ def right() -> History:
     log.claim(8.3, "w2", ("cancelled", 2))
     log.act(8.4, "user:me", ("CancelRequested", "task:cancelled", {}))
     log.succeed(9, "w2", "cancelled", 2, released)
-    ids = ["plain", "failing", "lost", "unique", "cancelled"]
+    log.queue(10, "broken", max_attempts=1)
+    log.claim(10, "w1", ("broken", 1))
+    log.effect(10.1, "w1", "broken", 1, "begin")
+    notice = ("NoticeRaised", "ledger", {"kind": "out_of_attempts", "about": "task:broken"})
+    log.act(10.2, "worker:w1", ("TaskFailed", "task:broken", {"attempt": 1, "final": True, "error": {}}), notice)
+    ids = ["plain", "failing", "lost", "unique", "cancelled", "broken"]
     return History(events=log.events, effects=log.effects, acknowledged=ids, wall_minus_monotonic_us=START * 1_000_000)
 
 
@@ -269,6 +274,10 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("running, cancelled unasked", renamed("TaskSucceeded", "plain", topic="TaskCancelled.v1"), "nobody asked for it"),
     ("an unknown event", renamed("LateResultRejected", "lost", topic="TaskPaused.v1"), "TaskPaused while running"),
     ("an unknown stream", renamed("KeyReleased", "unique", stream="lock:k"), "unknown stream lock:k"),
+    ("no notice", without("NoticeRaised"), "task:broken: no notice out_of_attempts stands with it"),
+    ("a notice twice", repeated("NoticeRaised"), "notice out_of_attempts of task:broken without its cause"),
+    ("another notice", changed("NoticeRaised", kind="delay_at_cap"), "notice delay_at_cap of task:broken without its"),
+    ("a notice of another", changed("NoticeRaised", about="task:plain"), "of task:plain without its cause"),
     ("a worker's id used again", repeated("WorkerStarted"), "WorkerStarted is version 2 of its worker"),
     ("key taken twice", without("KeyReleased", "unique"), "while task unique holds it"),
     ("key freed twice", repeated("KeyReleased", "unique"), "released by task unique while nobody holds it"),

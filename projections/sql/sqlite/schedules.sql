@@ -31,7 +31,9 @@ CREATE TABLE IF NOT EXISTS schedules (
     success_us INTEGER,
     outcome TEXT,
     outcome_us INTEGER,
-    failures INTEGER NOT NULL
+    failures INTEGER NOT NULL,
+    counted_us INTEGER NOT NULL,
+    noticed_us INTEGER
 );
 
 -- index_next --
@@ -58,7 +60,7 @@ DROP TABLE IF EXISTS schedules;
 DROP TABLE IF EXISTS components;
 
 -- put_schedule --
-INSERT OR REPLACE INTO schedules VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
+INSERT OR REPLACE INTO schedules VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?);
 
 -- put_component --
 INSERT OR REPLACE INTO components VALUES (?,?);
@@ -83,6 +85,10 @@ SELECT * FROM schedules ORDER BY name;
 
 -- next_schedule --
 SELECT next_us FROM schedules WHERE next_us IS NOT NULL ORDER BY next_us LIMIT 1;
+
+-- unnoticed --
+-- Schedules that may be found overdue: those of which a notice says so already are left out.
+SELECT * FROM schedules WHERE noticed_us IS NULL AND status = 'declared' AND enabled = 1;
 
 -- due_schedules --
 SELECT * FROM schedules WHERE next_us <= ? ORDER BY next_us, name LIMIT ?;
