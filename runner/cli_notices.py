@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,10 @@ from ledger.ledger_events import NoticeRaised
 from ledger.notices import KINDS, Notice, notice
 from ledger.schedule import LEDGER_STREAM, SCHEDULE_PREFIX
 from ledger.zones import zone_named
+from projections.tasks import stamp
 from runner.cli_schedule_times import parse_time
 from runner.cli_tasks import Form, Session
-from runner.render import Output, print_list
-
-COLUMNS = ("position", "at", "kind", "name", "text")
+from runner.render import Output, clean, print_line, print_list
 
 
 def notices(
@@ -41,8 +40,15 @@ def notices(
     with ledger.store.read() as snapshot:
         stored = [notice(one) for one in snapshot.stream(LEDGER_STREAM) if isinstance(one.event, NoticeRaised)]
     wanted = [one for one in stored if _is_wanted(one, kind, name, about, earliest)]
-    rows: list[dict[str, Any]] = [one.summary() for one in wanted[-limit:]]
-    print_list(rows, COLUMNS, output, "no notices")
+    if output is Output.table:
+        print_line("\n".join(map(_line, wanted[-limit:])) or "no notices")
+    else:
+        print_list([one.summary() for one in wanted[-limit:]], (), output, "")
+
+
+def _line(one: Notice) -> str:
+    task_id = f" ({one.about.removeprefix(TASK_PREFIX)})" if one.about.startswith(TASK_PREFIX) else ""
+    return clean(f"{stamp(one.at)}  {one.kind}  {one.name}{task_id}: {one.text}")
 
 
 def _is_wanted(one: Notice, kind: str | None, name: str | None, about: str | None, earliest: datetime | None) -> bool:

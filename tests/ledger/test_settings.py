@@ -53,6 +53,12 @@ def test_the_file_may_be_named(here: Path) -> None:
         ("beat_seconds = 10", r"lease_seconds .* four heartbeats"),
         ("lease_seconds = 10", r"lease_seconds .* four heartbeats"),
         ("threads = 'many'", r"threads"),
+        ("smtp_host = 'mail'", r"smtp_host needs smtp_from and smtp_to beside it"),
+        ("smtp_to = ['nobody']", r"smtp_to .*'nobody' is no mail address"),
+        ('smtp_from = "a@b\\nBcc: c@d"', r"smtp_from .*printable"),
+        ("smtp_user = 'me'", r"smtp_user needs smtp_starttls = true: a password is only sent over TLS"),
+        ("smtp_port = 0", r"smtp_port"),
+        ("smtp_password = 'x'", r"smtp_password .* is no setting"),
         ("[table]\nx = 1", r"table"),
     ],
 )
