@@ -60,16 +60,27 @@ class Settings(BaseSettings):
     allow_shell: bool = False
     """Whether workers run the commands of imported crontabs. Who may queue a task may then run any command."""
 
+    health_beat_warning: float = Field(default=120, gt=0)
+    """`health`: seconds since the last sign of any worker. Each of these has a value that warns and one that alarms."""
+    health_beat_critical: float = Field(default=86_400, gt=0)
     health_due_warning: float = Field(default=600, gt=0)
-    """`health`: seconds for which the oldest due task may wait; so the next."""
+    """`health`: seconds for which the oldest due task waits."""
     health_due_critical: float = Field(default=14_400, gt=0)
     health_delay_warning: float = Field(default=300, gt=0)
-    """`health`: the longest retry delay of a task that fails, in seconds; so the next."""
+    """`health`: the longest retry delay of a task that fails, in seconds."""
     health_delay_critical: float = Field(default=14_400, gt=0)
     health_running_warning: float = Field(default=43_200, gt=0)
-    """`health` and `now`: seconds for which an attempt may run; so the next."""
+    """`health` and `now`: seconds for which an attempt runs."""
     health_running_critical: float = Field(default=86_400, gt=0)
-
+    health_lag_warning: int = Field(default=10_000, ge=0)
+    """`health`: events that the views have not folded."""
+    health_lag_critical: int = Field(default=100_000, ge=0)
+    health_disk_warning: int = Field(default=1024 * MEBIBYTE, ge=0)
+    """`health`: bytes free on the file system of the database; these are undercut, not exceeded."""
+    health_disk_critical: int = Field(default=100 * MEBIBYTE, ge=0)
+    health_wal_warning: int = Field(default=256 * MEBIBYTE, ge=0)
+    """`health`: bytes of the write-ahead log."""
+    health_wal_critical: int = Field(default=2048 * MEBIBYTE, ge=0)
     notice_intervals: int = Field(default=3, ge=0, le=10_000)
     """A schedule that has not succeeded for more than so many of its slots raises a notice; 0: never."""
     notice_command: tuple[str, ...] = ()
@@ -125,6 +136,17 @@ class Settings(BaseSettings):
             raise ValueError("smtp_host needs smtp_from and smtp_to beside it")
         if self.smtp_user is not None and not self.smtp_starttls:
             raise ValueError("smtp_user needs smtp_starttls = true: a password is only sent over TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _warns_before_it_alarms(self) -> Self:
+        for name in type(self).model_fields:
+            kind = name.removesuffix("_warning")
+            if kind == name or not name.startswith("health_"):
+                continue
+            warning, critical = getattr(self, name), getattr(self, f"{kind}_critical")
+            if warning < critical if kind == "health_disk" else warning > critical:
+                raise ValueError(f"{name} is {warning:g} and {kind}_critical {critical:g}; the warning comes first")
         return self
 
     @field_validator("lease_seconds")

@@ -70,6 +70,19 @@ class Reports:
                 self._take(connection, snapshot, raws)
                 connection.execute(SQL["put_meta"], (VERSION, raws[-1][0], origin))
 
+    def checkpoint(self) -> int:
+        """Return the position up to which the report has folded, 0 where there is none; nothing is made or caught up.
+
+        Raises:
+            DamagedReports: The file cannot be read.
+        """
+        if self.path != ":memory:" and not Path(self.path).exists():
+            return 0
+        with self._read() as connection:
+            has_meta = connection.execute(SQL["has_meta"]).fetchone()
+            found = connection.execute(SQL["meta"]).fetchone() if has_meta else None
+        return int(found[1]) if found else 0
+
     def rebuild(self) -> int:
         """Fold the whole log into a new table and put it in the place of the old; return the count of events folded."""
         with self.ledger.store.read() as snapshot:

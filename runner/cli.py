@@ -12,7 +12,16 @@ from typer.core import TyperGroup
 
 from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, load
-from runner import cli_imports, cli_log, cli_notices, cli_schedule_changes, cli_schedules, cli_tasks, cli_views
+from runner import (
+    cli_health,
+    cli_imports,
+    cli_log,
+    cli_notices,
+    cli_schedule_changes,
+    cli_schedules,
+    cli_tasks,
+    cli_views,
+)
 from runner.cli_tasks import Session
 from runner.render import clean
 
@@ -54,6 +63,7 @@ app.add_typer(cli_views.projection, name="projection")
 app.add_typer(cli_views.database, name="db")
 app.command("enqueue")(cli_tasks.enqueue)
 cli_tasks.tasks.command("log")(cli_log.log)
+app.command("health")(cli_health.health)
 app.command("notices")(cli_notices.notices)
 app.command("now")(cli_views.now)
 app.command("why")(cli_views.explain)

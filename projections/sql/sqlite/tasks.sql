@@ -64,6 +64,9 @@ DROP TABLE IF EXISTS tasks_before;
 -- meta --
 SELECT version, checkpoint, origin FROM meta WHERE view = 'tasks';
 
+-- has_meta --
+SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta';
+
 -- put_meta --
 INSERT OR REPLACE INTO meta (view, version, checkpoint, origin) VALUES ('tasks', ?, ?, ?);
 
