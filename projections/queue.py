@@ -52,7 +52,7 @@ def prepare(unit: Unit) -> None:
 
 
 def _create(unit: Unit) -> None:
-    for name in ("create_queue", "index_waiting", "index_lost", "index_running", "create_workers"):
+    for name in ("create_queue", "index_waiting", "index_lost", "index_used", "index_running", "create_workers"):
         unit.run(SQL[name])
 
 
@@ -86,7 +86,8 @@ class Fold:
         self._schedules = ScheduleFold(unit)
         self.live: dict[str, tuple[int, TaskState] | None] = {}
         """Task id → position of TaskQueued and state after the batch, None when the task has ended."""
-        self._stored: dict[str, int] = {}
+        self.stored: dict[str, int] = {}
+        """Task id → position of the rows that were loaded."""
 
     def take(self, raws: Iterable[RawEvent]) -> None:
         """Fold stored events in order."""
@@ -126,7 +127,7 @@ class Fold:
         found = self._unit.rows(SQL["row_of_task"], (task_id,))
         if not found:
             return None
-        self._stored[task_id] = found[0][0]
+        self.stored[task_id] = found[0][0]
         return found[0][0], TaskState._make(found[0][1:])
 
     def _first_position(self, task_id: str, position: int) -> int:
@@ -135,7 +136,7 @@ class Fold:
 
     def write(self) -> None:
         """Write the net effect."""
-        gone = [self._stored[task_id] for task_id, one in self.live.items() if one is None and task_id in self._stored]
+        gone = [self.stored[task_id] for task_id, one in self.live.items() if one is None and task_id in self.stored]
         if gone:
             self._unit.run(SQL["delete_rows"], (orjson.dumps(gone).decode(),))
         rows = [(one[0], *one[1]) for one in self.live.values() if one is not None]

@@ -36,7 +36,7 @@ class Tasks(NamedTuple):
     snapshot: Snapshot
     has_view: bool
     beside: str
-    """Ids of tasks that newer events changed, as a JSON list."""
+    """Positions of the rows that newer events changed, as a JSON list."""
     changed: list[TaskState]
     now_us: int
 
@@ -94,16 +94,14 @@ def _tasks(snapshot: Snapshot) -> Tasks:
     fold = Fold(cast(Unit, snapshot))  # it reads; only its `write` would write
     fold.take(snapshot.events_after(snapshot.checkpoint(VIEW), MOST_BESIDE))
     states = [one[1] for one in fold.live.values() if one is not None]
-    return Tasks(snapshot, True, orjson.dumps(list(fold.live)).decode(), states, now_us)
+    return Tasks(snapshot, True, orjson.dumps(list(fold.stored.values())).decode(), states, now_us)
 
 
 def _waiting(tasks: Tasks) -> tuple[int, int, Named | None]:
-    waiting = due = 0
-    oldest: list[Named] = []
-    for count, of_those_due, due_us, task_id, name in tasks.rows("waiting"):
-        waiting, due = count, of_those_due
-        if due_us is not None:
-            oldest.append(_since(tasks, due_us, task_id, name))
+    counted = tasks.rows("waiting")
+    waiting, due, due_us = counted[0] if counted else (0, 0, None)
+    named = [] if due_us is None else tasks.rows("due_since", due=due_us)
+    oldest = [_since(tasks, due_us, task_id, name) for task_id, name in named]
     for state in tasks.changed:
         if state.status == WAITING:
             waiting += 1

@@ -235,7 +235,7 @@ def told_by_the_log(ledger: Ledger) -> tuple[int, int]:
 
 
 @given(STEPS, st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_no_view_has_folded_counts_all_the_same(steps: list[tuple[str, int]], is_prepared: bool) -> None:
     """After any history, folded as far as it may be, the numbers are those of the log, and catching up changes none."""
     ledger = declared(memory_ledger())

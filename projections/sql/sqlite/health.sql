@@ -1,26 +1,29 @@
--- What `health` counts in the views beside the log. Tasks in :beside (a JSON list of ids) were folded beside the view.
+-- What `health` counts in the views beside the log. The rows at :beside (a JSON list of positions) are out of date.
 
 -- waiting --
--- How many wait, how many are due, and the oldest due one (its columns come with the minimum).
-SELECT count(*), count(CASE WHEN due_us <= :now THEN 1 END), min(CASE WHEN due_us <= :now THEN due_us END), task_id, name
-  FROM queue WHERE status = 'waiting' AND task_id NOT IN (SELECT value FROM json_each(:beside));
+-- How many wait, how many are due, and since when the oldest.
+SELECT count(*), count(CASE WHEN due_us <= :now THEN 1 END), min(CASE WHEN due_us <= :now THEN due_us END)
+  FROM queue WHERE status = 'waiting' AND position NOT IN (SELECT value FROM json_each(:beside));
+
+-- due_since --
+-- The first task that is due since then.
+SELECT task_id, name FROM queue
+ WHERE status = 'waiting' AND due_us = :due AND position NOT IN (SELECT value FROM json_each(:beside))
+ ORDER BY position LIMIT 1;
 
 -- delays --
--- The policies and counts of used attempts of tasks that wait after some; runs of disabled schedules left out.
-SELECT used, retry_first, retry_factor, retry_cap
-  FROM queue WHERE status = 'waiting' AND used > 0 AND task_id NOT IN (SELECT value FROM json_each(:beside))
-   AND task_id NOT IN (SELECT run_id FROM schedules WHERE run_id IS NOT NULL
-                          AND (status <> 'declared' OR enabled = 0 OR (component_off = 1 AND always = 0)))
- GROUP BY used, retry_first, retry_factor, retry_cap;
+-- The policies and counts of used attempts of tasks that wait after some.
+SELECT DISTINCT used, retry_first, retry_factor, retry_cap FROM queue
+ WHERE status = 'waiting' AND used > 0 AND position NOT IN (SELECT value FROM json_each(:beside));
 
 -- delayed --
--- The first tasks of one such group.
-SELECT task_id, name, version
-  FROM queue WHERE status = 'waiting' AND used = :used AND retry_first = :first AND retry_factor = :factor
-   AND retry_cap = :cap AND task_id NOT IN (SELECT value FROM json_each(:beside))
+-- The first tasks of one of these, runs of disabled schedules left out.
+SELECT task_id, name, version FROM queue
+ WHERE status = 'waiting' AND used > 0 AND used = :used AND retry_first = :first AND retry_factor = :factor
+   AND retry_cap = :cap AND position NOT IN (SELECT value FROM json_each(:beside))
    AND task_id NOT IN (SELECT run_id FROM schedules WHERE run_id IS NOT NULL
                           AND (status <> 'declared' OR enabled = 0 OR (component_off = 1 AND always = 0)))
- ORDER BY due_us DESC LIMIT 100;
+ LIMIT 100;
 
 -- stopped_runs --
 -- The newest runs of schedules that are disabled.
@@ -30,7 +33,7 @@ SELECT run_id FROM schedules WHERE run_id IS NOT NULL
 -- running --
 -- The running tasks, oldest attempt first.
 SELECT task_id, name, claimed_us FROM queue
- WHERE status = 'running' AND task_id NOT IN (SELECT value FROM json_each(:beside)) ORDER BY claimed_us;
+ WHERE status = 'running' AND position NOT IN (SELECT value FROM json_each(:beside)) ORDER BY claimed_us;
 
 -- overdue --
 -- The schedules of which a notice says that they are overdue.

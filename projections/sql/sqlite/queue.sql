@@ -38,6 +38,9 @@ CREATE INDEX IF NOT EXISTS queue_waiting ON queue (name, queue, priority, due_us
 -- index_lost --
 CREATE INDEX IF NOT EXISTS queue_lost ON queue (due_us) WHERE status = 'waiting' AND lost = 1;
 
+-- index_used --
+CREATE INDEX IF NOT EXISTS queue_used ON queue (used) WHERE status = 'waiting' AND used > 0;
+
 -- index_running --
 CREATE INDEX IF NOT EXISTS queue_running ON queue (worker) WHERE status = 'running';
 
