@@ -56,18 +56,25 @@ def load(snapshot: Snapshot, name: str) -> ScheduleState:
 
 def load_or_new(snapshot: Snapshot, name: str) -> ScheduleState:
     """Return the schedule as `load` does, or a new one that nobody has declared."""
-    has_view = bool(snapshot.rows(SQL["has_view"]))
-    rows = snapshot.rows(SQL["row"], (name,)) if has_view else []
+    rows = snapshot.rows(SQL["row"], (name,)) if _has_view(snapshot) else []
     state = ScheduleState._make(rows[0][1:]) if rows else ScheduleState(name)
     known = snapshot.checkpoint(HOT_VIEWS) if rows else 0
     own = snapshot.stream(schedule_stream(name), after=state.version)
-    recorded = [*own, *_of_runs(snapshot, state, own), *snapshot.stream(LEDGER_STREAM)]
-    disabled: set[str] = set()
+    disabled = {row[0] for row in snapshot.rows(SQL["components_off"])} if rows else set()
+    recorded = [*own, *_of_runs(snapshot, state, own), *_of_ledger(snapshot, known)]
     for position, event in sorted(recorded, key=lambda one: one.position):
         note_component(disabled, event)
         if position > known:
             state = advance(state, event, disabled)
     return state
+
+
+def _has_view(snapshot: Snapshot) -> bool:
+    return tuple(row[0] for row in snapshot.rows(SQL["view_columns"])) == ("next_us", *ScheduleState._fields)
+
+
+def _of_ledger(snapshot: Snapshot, after: int) -> list[Recorded]:
+    return [Recorded(raw[0], snapshot.decode(raw)) for raw in snapshot.rows(SQL["ledger_events"], (after,))]
 
 
 def _of_runs(snapshot: Snapshot, state: ScheduleState, own: Iterable[Recorded]) -> list[Recorded]:
@@ -88,8 +95,9 @@ def note_component(disabled: set[str], event: Event) -> None:
 
 def disabled_components(snapshot: Snapshot) -> set[str]:
     """Return the components that are disabled."""
-    disabled: set[str] = set()
-    for _, event in snapshot.stream(LEDGER_STREAM):
+    has_view = _has_view(snapshot)
+    disabled = {row[0] for row in snapshot.rows(SQL["components_off"])} if has_view else set()
+    for _, event in _of_ledger(snapshot, snapshot.checkpoint(HOT_VIEWS) if has_view else 0):
         note_component(disabled, event)
     return disabled
 

@@ -11,8 +11,18 @@ WITH RECURSIVE found(stream) AS (
 )
 SELECT stream FROM found WHERE stream IS NOT NULL;
 
--- has_view --
-SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schedules';
+-- view_columns --
+-- The columns of the view, none where it is not there: one of an older shape is of no use before a worker made it anew.
+SELECT name FROM pragma_table_info('schedules') ORDER BY cid;
+
+-- components_off --
+-- The components that are disabled, as far as the view has folded.
+SELECT component FROM components;
+
+-- ledger_events --
+-- The events of the ledger's own stream after a position: most are notices, which need not be read again and again.
+SELECT rowid, originator_id, originator_version, topic, state
+  FROM stored_events WHERE originator_id = 'ledger' AND rowid > ? ORDER BY originator_version;
 
 -- row --
 -- The view's row: what it has folded need not be read from the streams again.
