@@ -33,6 +33,10 @@ class Delivery(NamedTuple):
     next_us: int
     error: str | None
 
+    def is_failing(self, now_us: int) -> bool:
+        """Return whether the last delivery failed, of a hook that is still there: one that is gone is tried no more."""
+        return self.failures > 0 and now_us - self.next_us < 2 * LONGEST_PAUSE_SECONDS * 1e6
+
 
 def begin(unit: Unit, hooks: Iterable[str]) -> None:
     """Let *hooks* that were never seen begin here: they get the notices raised from now on, none of the past."""

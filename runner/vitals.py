@@ -71,7 +71,9 @@ def gather(ledger: Ledger) -> Vitals:
             running=len(running),
             longest_running=running[:MOST_RUNNING],
             overdue_schedules=[row[0] for row in tasks.rows("overdue")],
-            failing_hooks={one.hook: one.error or "" for one in deliveries.all_of(snapshot) if one.failures},
+            failing_hooks={
+                one.hook: one.error or "" for one in deliveries.all_of(snapshot) if one.is_failing(tasks.now_us)
+            },
             lag=head - snapshot.checkpoint(VIEW) if has_view else head,
             report_lag=max(head - _report_checkpoint(ledger), 0),
             **_storage(ledger),
