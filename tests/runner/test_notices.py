@@ -68,7 +68,10 @@ class Place:
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()  # its workers leave when it is gone
 
     def told(self) -> list[dict[str, Any]]:
         path = self.directory / "told.jsonl"
