@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 from ledger import acts
 from ledger.clock import Clock, SystemClock
 from ledger.commands import Act, Cancel, Reschedule
+from ledger.controls import Controls
 from ledger.cron import Fields
 from ledger.current import Current, current, current_or_none
 from ledger.declarations import Declaration, definition, fields_of
@@ -38,10 +39,17 @@ class Ledger:
     """A log of tasks in one database, and the functions that may run for it. Making one does no I/O.
 
     *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``; *name* tells its workers apart in
-    events; *clock* is for tests.
+    events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock* is for tests.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, clock: Clock | None = None, name: str = "") -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        clock: Clock | None = None,
+        name: str = "",
+        limits: Mapping[str, int | None] | None = None,
+    ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.store = SqliteStore(url, self.clock)
         self.name = name
@@ -50,6 +58,8 @@ class Ledger:
         """What is called with each notice, by name; see `on_notice`."""
         self.schedules = Schedules(self)
         """The schedules of this ledger: to look at them and to change them."""
+        self.controls = Controls(self, limits)
+        """What governs the running of its tasks: limits, pauses, stops, recycling."""
 
     @classmethod
     def from_env(cls) -> Ledger:

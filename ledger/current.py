@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
 from ledger.errors import NotInTask
@@ -104,6 +104,14 @@ class Current:
             done, total, message = checked(done, total, message)
         if self._tell is not None:
             self._tell(done, total, message)
+
+    def clear_caches(self, *, reason: str) -> None:
+        """Have every worker that has started by now replaced by a new process, this one too: when this attempt ends.
+
+        See `ledger.controls.Controls.clear_caches`.
+        """
+        ledger: Any = self.ledger
+        ledger.controls.clear_caches(reason=reason)
 
     def trace(self, *values: object) -> None:
         """Write a line to the task's output."""

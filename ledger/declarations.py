@@ -18,7 +18,7 @@ from ledger.retry import Retry
 from ledger.schedule import DECLARED, ScheduleState, digest, in_force, loads
 from ledger.schedule_commands import Definition
 from ledger.store import Unit
-from ledger.values import check_name, copy_json, is_number, shown
+from ledger.values import check_name, copy_json, is_number, matches, shown
 
 MISFIRES = ("one", "skip", "all")
 MAX_JITTER_SECONDS = 86_400
@@ -272,20 +272,3 @@ def keep_drawn(fields: Fields, resolved: Fields, before: Mapping[str, Any]) -> F
         return resolved
     rows = zip(fields, resolved, was, old, strict=True)
     return Fields(*(kept if text == earlier and "R" in text else drawn for text, drawn, earlier, kept in rows))
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern with ``*`` fits the name."""
-    first, *rest = pattern.split("*")
-    if not rest:
-        return pattern == name
-    if not name.startswith(first):
-        return False
-    *middle, last = rest
-    left = name[len(first) :]
-    for part in middle:
-        found = left.find(part)
-        if found < 0:
-            return False
-        left = left[found + len(part) :]
-    return left.endswith(last)

@@ -40,7 +40,8 @@ class Event:
     TOPIC: ClassVar[str]
 
     originator_id: str
-    """Stream: ``task:<uuid>``, ``key:<digest>``, ``worker:<id>``, ``schedule:<name>``, ``ledger``."""
+    """Stream: ``task:<uuid>``, ``key:<digest>``, ``worker:<id>``, ``schedule:<name>``, ``queue:<name>``, ``limit:<scope>``,
+    ``ledger``."""
     originator_version: int
     """Index in the stream, from 1."""
     command: str

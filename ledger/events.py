@@ -2,7 +2,8 @@
 
 Stored events are for ever: a field may be added with a default, never renamed or removed. The stored form is the
 business of `ledger.codec`; which events a command causes, of `ledger.task` and `ledger.keys`. The events of schedules
-stand in `ledger.schedule_events`, those of the ledger beside its tasks in `ledger.ledger_events`.
+stand in `ledger.schedule_events`, those of the ledger beside its tasks in `ledger.ledger_events`, those of
+the running of tasks in `ledger.control_events`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from ledger.control_events import CONTROL_EVENT_CLASSES
 from ledger.event import ErrorDetail as ErrorDetail  # noqa: PLC0414 (named here for all who import the facts)
 from ledger.event import Event as Event  # noqa: PLC0414
 from ledger.event import OutputDigest as OutputDigest  # noqa: PLC0414
@@ -283,4 +285,5 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     WorkerStopped,
     *SCHEDULE_EVENT_CLASSES,
     *LEDGER_EVENT_CLASSES,
+    *CONTROL_EVENT_CLASSES,
 )

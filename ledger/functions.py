@@ -57,6 +57,7 @@ class Call(Generic[R]):
             unique_until=options.unique_until,
             labels=list(options.labels),
             parent=parent,
+            concurrency_key=options.concurrency_key,
         )
         return NewTask(task_id=task_id, command=command, on_duplicate=options.on_duplicate)
 

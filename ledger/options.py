@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from ledger.acts import OnDuplicate
 from ledger.errors import InvalidOption
+from ledger.limits import check_most
 from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
 from ledger.values import check_name, check_reason, is_number, shown
@@ -37,6 +38,8 @@ class TaskOptions(RunOptions, total=False):
 
     unique: bool | str | None
     unique_until: Literal["end", "start"]
+    concurrency_key: str | None
+    limit: int | None
 
 
 class CallOptions(TypedDict, total=False):
@@ -57,6 +60,7 @@ class CallOptions(TypedDict, total=False):
     actor: str | None
     on_duplicate: OnDuplicate
     with_outcome: bool
+    concurrency_key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +73,13 @@ class Traits:
 
     output: OutputMode | None = None
     """Which attempts' output is kept, where the worker's setting `output` does not suit this task."""
+    limit: int | None = None
+    """How many of its calls may run at once, over all workers; the name of the task is the scope."""
 
     def __post_init__(self) -> None:
         if self.output is not None:
             one_of("output", self.output, OUTPUT_MODES)
+        check_most(self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +110,8 @@ class Options:
     actor: str | None = None
     on_duplicate: OnDuplicate = "return"
     with_outcome: bool = False
+    concurrency_key: str | None = None
+    """Limits may bound how many tasks of one key run at once, whatever their names."""
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -121,6 +130,8 @@ class Options:
         one_of("unique_until", self.unique_until, ("end", "start"))
         one_of("on_duplicate", self.on_duplicate, ("return", "reschedule"))
         _check_unique(self.unique)
+        if self.concurrency_key is not None:
+            check_name(self.concurrency_key, "concurrency_key")
         _check_labels(self.labels)
         _check_run_after(self.run_after)
 

@@ -37,9 +37,14 @@ SQL = statements("ledger", "sql/sqlite/schedules.sql")
 
 def names(snapshot: Snapshot) -> list[str]:
     """Return the name of every schedule that ever was, in order."""
-    beyond = SCHEDULE_PREFIX[:-1] + chr(ord(SCHEDULE_PREFIX[-1]) + 1)
-    found = snapshot.rows(SQL["schedule_streams"], {"first": SCHEDULE_PREFIX, "beyond": beyond})
-    return [row[0].removeprefix(SCHEDULE_PREFIX) for row in found]
+    return streams_named(snapshot, SCHEDULE_PREFIX)
+
+
+def streams_named(snapshot: Snapshot, prefix: str) -> list[str]:
+    """Return what follows *prefix* in the names of the streams that begin with it, in order."""
+    beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    found = snapshot.rows(SQL["schedule_streams"], {"first": prefix, "beyond": beyond})
+    return [row[0].removeprefix(prefix) for row in found]
 
 
 def load(snapshot: Snapshot, name: str) -> ScheduleState:

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from ledger.errors import InvalidOption
+from ledger.limits import check_most, check_scope
 from ledger.values import check_name, shown
 from ledger.zones import zone_named
 
@@ -102,6 +103,21 @@ class Settings(BaseSettings):
     """Whether schedules may not be changed: set, reset, enabled, disabled."""
     schedule_overrides: dict[str, str | dict[str, str | bool]] = Field(default_factory=dict)
     """By a schedule's name or a pattern with ``*``: five fields, or a table of schedule, timezone and enabled."""
+
+    limits: dict[str, int | Literal["none"]] = Field(default_factory=dict)
+    """By scope (``ledger``, ``queue:NAME``, ``task:NAME``, ``key:KEY``): how many tasks may run at once."""
+    max_tasks_per_worker: int | None = Field(default=None, ge=1)
+    """A worker is replaced by a new process after so many tasks."""
+    max_memory_per_worker: int | None = Field(default=None, ge=1)
+    """A worker is replaced by a new process when it takes more MiB of memory than this."""
+
+    @field_validator("limits")
+    @classmethod
+    def _are_limits(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for scope, most in value.items():
+            check_scope(scope)
+            check_most(None if most == "none" else most)
+        return value
 
     @field_validator("timezone")
     @classmethod

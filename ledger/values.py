@@ -133,6 +133,23 @@ def check_name(text: object, what: str, limit: int = MAX_NAME) -> str:
     return text
 
 
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern fits the name: ``*`` stands for anything, also for nothing."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == name
+    if not name.startswith(first):
+        return False
+    *middle, last = rest
+    left = name[len(first) :]
+    for part in middle:
+        found = left.find(part)
+        if found < 0:
+            return False
+        left = left[found + len(part) :]
+    return left.endswith(last)
+
+
 def check_reason(text: object) -> str | None:
     """Return a reason as it is stored: None, or 1 to 4,000 characters of text.
 

@@ -39,6 +39,8 @@ PURE = (
     "ledger/cron_walls.py",
     "ledger/cron_words.py",
     "ledger/zones.py",
+    "ledger/limits.py",
+    "ledger/control_rules.py",
     "runner/plan.py",
 )
 MAY_NAME_SQLITE3 = ("ledger/sqlite", "projections/reports.py")

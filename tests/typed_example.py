@@ -19,7 +19,7 @@ def add(a: int, b: int = 2) -> int:
     return a + b
 
 
-@ledger.task(queue="mail", max_attempts=3, retry=Retry(first=1, never_on=(ValueError,)), timeout=10)
+@ledger.task(queue="mail", max_attempts=3, retry=Retry(first=1, never_on=(ValueError,)), timeout=10, limit=3)
 def send(to: str, *, subject: str = "hello") -> None:
     """Pretend to send."""
 
@@ -49,7 +49,7 @@ def right() -> None:
     assert_type(add.enqueue(a=1).result(timeout=30), int)
     assert_type(add.call(1), Call[int])
     assert_type(add.using(queue="other", run_after=timedelta(hours=1)).enqueue(1), Task[int])
-    assert_type(add.using(unique=True, labels=["a"]).call(b=1, a=2), Call[int])
+    assert_type(add.using(unique=True, labels=["a"], concurrency_key="k").call(b=1, a=2), Call[int])
     assert_type(send.enqueue("ann", subject="hi"), Task[None])
     assert_type(fetch.enqueue("a page").result(), list[str])
     assert_type(ledger.enqueue_many([add.call(1), fetch.call("a page")]), list[Task[Any]])
