@@ -14,13 +14,14 @@ from ledger.ids import TASK_PREFIX
 from ledger.statements import statements
 from ledger.store import HOT_VIEWS, RawEvent, Snapshot, Unit
 from ledger.task import ENDED, NONE, TaskState, ends, evolve
-from projections import schedule_fold
+from projections import control_fold, schedule_fold
+from projections.control_fold import ControlFold
 from projections.heartbeat import Heartbeat
 from projections.schedule_fold import ScheduleFold
 
 SQL = statements("projections", "sql/sqlite/queue.sql")
 VIEW = HOT_VIEWS
-"""The checkpoint; the schedules view shares it, since one reading of the log catches up both."""
+"""The checkpoint; the schedules and controls views share it, since one reading of the log catches up all of them."""
 BATCH = 2_000
 REBUILD_BATCH = 5_000
 
@@ -49,16 +50,18 @@ def prepare(unit: Unit) -> None:
     if queue is None and checkpoint:
         unit.insert_many(SQL["put_row"], sorted(fold_log(unit, checkpoint).values()))
     schedule_fold.prepare(unit, checkpoint)
+    control_fold.prepare(unit, checkpoint)
 
 
 def _create(unit: Unit) -> None:
-    for name in ("create_queue", "index_waiting", "index_lost", "index_used", "index_running", "create_workers"):
+    indexes = ("index_free", "index_keyed", "index_keys", "index_lost", "index_used", "index_running")
+    for name in ("create_queue", *indexes, "create_workers"):
         unit.run(SQL[name])
 
 
 def is_prepared(snapshot: Snapshot) -> bool:
     """Return whether the tables of all views beside the log exist in the shape that this version knows."""
-    return snapshot.rows(SQL["shapes"])[0] == _SHAPES
+    return snapshot.rows(SQL["shapes"])[0] == _SHAPES and control_fold.is_prepared(snapshot)
 
 
 def catch_up(unit: Unit, limit: int = BATCH) -> bool:
@@ -84,6 +87,7 @@ class Fold:
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
         self._schedules = ScheduleFold(unit)
+        self._controls = ControlFold(unit)
         self.live: dict[str, tuple[int, TaskState] | None] = {}
         """Task id → position of TaskQueued and state after the batch, None when the task has ended."""
         self.stored: dict[str, int] = {}
@@ -97,6 +101,8 @@ class Fold:
             event = decode(raw)
             if raw[1].startswith(TASK_PREFIX):
                 self._fold(raw[1][_PREFIX_LENGTH:], raw[0], event)
+            elif control_fold.concerns(raw[1]):
+                self._controls.take(raw[0], event)
             if schedule_fold.concerns(raw[1]):
                 self._schedules.take(event)
 
@@ -143,6 +149,7 @@ class Fold:
         if rows:
             self._unit.insert_many(SQL["put_row"], rows)
         self._schedules.write()
+        self._controls.write()
 
 
 def catch_up_all(ledger: Ledger) -> int:
@@ -166,6 +173,7 @@ def rebuild(ledger: Ledger) -> int:
         schedules = ScheduleFold(unit)  # shares the checkpoint
         schedule_fold.take_between(schedules, unit, checkpoint, unit.head())
         schedules.write()
+        control_fold.make_anew(unit, unit.head())
         unit.insert_many(SQL["put_row"], sorted(rows.values()))
         unit.move_checkpoint(VIEW, unit.head())
         return unit.head()

@@ -10,16 +10,19 @@ from itertools import compress
 from typing import NamedTuple
 
 SLOTS = 4_096
-_HEAD = struct.Struct("=dqqq??")  # last beat (monotonic seconds), counts of raised and taken, exit code, left, asks
+_HEAD = struct.Struct("=dqqqB?")  # last beat (monotonic seconds), counts of raised and taken, exit code, left, asks
 _BEAT = struct.Struct("=d")
 _COUNTS = struct.Struct("=qq")
 _CODE = struct.Struct("=q")
 _FLAG = struct.Struct("=?")
+_LEFT = struct.Struct("=B")
 _SLOT = struct.Struct("=16sIBd")  # task uuid, attempt, state, hard deadline (monotonic seconds, 0: none)
 _STATE = struct.Struct("=Bd")
 _STATE_AT = 20
 """Where the state stands in a slot."""
 FREE, CLAIMED, BEGUN = 0, 1, 2
+DONE, REPLACED, STOPPED = 1, 2, 3
+"""How a worker left: at its own end; for another to take its place; because all runs were told to stop."""
 
 
 class Head(NamedTuple):
@@ -30,8 +33,8 @@ class Head(NamedTuple):
     taken: int
     """Attempts claimed and not given back."""
     exit_code: int
-    has_left: bool
-    """Whether it came to its own end. An exit code of 0 alone may be a task's."""
+    left: int
+    """How it left (`DONE`, `REPLACED`, `STOPPED`), 0 if it did not. An exit code of 0 alone may be a task's."""
     asks_for_loner: bool
     """Whether tasks wait whose last attempt was lost: they run one at a time in a process of their own."""
 
@@ -65,9 +68,9 @@ class Board:
         """Show that the worker itself cannot go on, and that another in its place could not either."""
         _CODE.pack_into(self._memory, _BEAT.size + _COUNTS.size, exit_code)
 
-    def leave(self) -> None:
-        """Show that the worker has come to its own end, and holds nothing."""
-        _FLAG.pack_into(self._memory, _HEAD.size - 2 * _FLAG.size, True)
+    def leave(self, left: int = DONE) -> None:
+        """Show that the worker has left, how (`DONE`, `REPLACED`, `STOPPED`), and holds nothing."""
+        _LEFT.pack_into(self._memory, _HEAD.size - _FLAG.size - _LEFT.size, left)
 
     def ask_for_loner(self, does_ask: bool) -> None:
         """Show whether tasks wait that must run alone."""

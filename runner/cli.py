@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, load
 from runner import (
+    cli_controls,
     cli_health,
     cli_imports,
     cli_log,
@@ -56,6 +57,8 @@ app = typer.Typer(
 app.add_typer(cli_tasks.tasks, name="task")
 app.add_typer(cli_views.queues, name="queue")
 app.add_typer(cli_views.workers, name="worker")
+app.add_typer(cli_controls.limits, name="limit")
+app.add_typer(cli_controls.runners, name="runners")
 app.add_typer(cli_imports.imports, name="import")
 app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
@@ -67,6 +70,10 @@ app.command("health")(cli_health.health)
 app.command("notices")(cli_notices.notices)
 app.command("now")(cli_views.now)
 app.command("why")(cli_views.explain)
+app.command("stop")(cli_controls.stop)
+app.command("recycle")(cli_controls.recycle)
+cli_views.queues.command("pause")(cli_controls.queue_pause)
+cli_views.queues.command("resume")(cli_controls.queue_resume)
 
 
 @app.callback()
@@ -103,6 +110,10 @@ def run(
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
     max_tasks: Annotated[int | None, typer.Option(min=1, help="End after so many tasks.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
+    max_tasks_per_worker: Annotated[int | None, typer.Option(help="Replace a worker after so many tasks.")] = None,
+    max_memory_per_worker: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Replace one that takes more.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the workers in events.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="Form of the workers' own logs.")] = None,
     allow_shell: Annotated[
@@ -113,27 +124,24 @@ def run(
 
     Example: workledger --app tasks:ledger run --workers 2 --drain
     """
+    if once and drain:
+        raise InvalidOption("--once and --drain exclude each other")
+    given = {"workers": workers, "threads": threads, "queues": queue or None, "name": name, "log_format": log_format}
+    given |= {"max_tasks_per_worker": max_tasks_per_worker, "max_memory_per_worker": max_memory_per_worker}
+    settings = context.obj.with_flags(**given, allow_shell=allow_shell or None)
+    raise typer.Exit(_run(context.obj, settings, once=once, drain=drain, max_tasks=max_tasks, max_seconds=max_seconds))
+
+
+def _run(session: Session, settings: Settings, **bounds: Any) -> int:
     from runner import shell, supervisor  # the other commands need none of it
     from runner.options import RunOptions
 
-    if once and drain:
-        raise InvalidOption("--once and --drain exclude each other")
-    session: Session = context.obj
-    given = {"workers": workers, "threads": threads, "queues": queue or None, "name": name, "log_format": log_format}
-    settings = session.with_flags(**given, allow_shell=allow_shell or None)
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
-    run_options = RunOptions(
-        app=session.app or "",
-        once=once,
-        drain=drain,
-        max_tasks=max_tasks,
-        max_seconds=max_seconds,
-        **settings.model_dump(include=shared),
-    )
+    run_options = RunOptions(app=session.app or "", **bounds, **settings.model_dump(include=shared))
     ledger = session.ledger() if settings.allow_shell and not session.app else session.app_ledger()
     if settings.allow_shell:
         shell.allow_shell(ledger)
-    raise typer.Exit(supervisor.run(ledger, run_options))
+    return supervisor.run(ledger, run_options)
 
 
 @app.command("demo")

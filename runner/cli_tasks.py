@@ -180,6 +180,9 @@ def enqueue(
     unique_until: Annotated[str | None, typer.Option(metavar="end|start", help="When its key frees.")] = None,
     on_duplicate: Annotated[str | None, typer.Option(metavar="return|reschedule", help="If its key is held.")] = None,
     run_as: Annotated[str | None, typer.Option(help="Identity the task runs under.")] = None,
+    concurrency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="A limit may bound how many of one key run at once.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label; may be given several times.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
     output: Form = Output.table,
@@ -207,7 +210,7 @@ def _options_of(flags: dict[str, Any], actor: str | None) -> dict[str, Any]:
     if flags["unlimited"] and (flags["no_retry"] or flags["max_attempts"] is not None):
         raise InvalidOption("--unlimited excludes --no-retry and --max-attempts")
     same = ("queue", "priority", "max_attempts", "timeout", "kill_after", "unique_until", "on_duplicate", "run_as")
-    given = {name: flags[name] for name in (*same, "unique", "reason")} | {
+    given = {name: flags[name] for name in (*same, "unique", "reason", "concurrency_key")} | {
         "run_after": None if flags["run_after"] is None else parse_moment(flags["run_after"]),
         "labels": tuple(flags["label"]) if flags["label"] else None,
         "retry": False if flags["no_retry"] else None,

@@ -15,16 +15,19 @@ from ledger.clock import from_us, to_us
 from ledger.errors import CorruptEvent
 from ledger.events import Event
 from ledger.ids import TASK_PREFIX
+from ledger.limits import Running
 from ledger.output import chunks_of, digest_of
 from ledger.sqlite import SCHEMA_VERSION
 from ledger.statements import statements
 from ledger.store import Snapshot
 from ledger.task import WAITING, TaskState
+from projections import controls as control_view
 from projections import queue as queue_view
 from projections import schedules as schedule_view
 from projections.heartbeat import Heartbeat
 from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
+from runner.control_rows import CONTROL_COLUMNS, control_rows, holds, leaving_for, mark_row
 from runner.heartbeat import all_of
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.running import COLUMNS, running_rows, table_rows
@@ -44,6 +47,7 @@ class View(StrEnum):
 
     queue = "queue"
     schedules = "schedules"
+    controls = "controls"
     tasks = "tasks"
 
 
@@ -52,23 +56,41 @@ OneView = Annotated[View | None, typer.Option("--view", help="Only this view.")]
 
 @queues.command("list")
 def queue_list(context: typer.Context, output: Form = Output.table) -> None:
-    """List the queues that have live tasks: waiting (due, later), running, and the oldest due time.
+    """List the queues that have live tasks or are paused: waiting (due, later), running, the oldest due time.
 
     Example: workledger queue list -o json
     """
     ledger = _caught_up(context.obj)
     with ledger.store.read() as snapshot:
         found = snapshot.rows(SQL["queue_totals"], (to_us(snapshot.now),))
-    rows = [
-        {"queue": name, "waiting_due": due, "waiting_later": later, "running": running, "oldest_due": _moment(oldest)}
+        controls = control_view.read(snapshot)
+    known = {row[0] for row in found}
+    found += [(queue, 0, 0, 0, None) for queue in controls.paused_queues() if queue not in known]
+    rows: list[dict[str, Any]] = [
+        {
+            "queue": name,
+            "waiting_due": due,
+            "waiting_later": later,
+            "running": running,
+            "oldest_due": _moment(oldest),
+            "paused": None if (paused := controls.paused(name)) is None else mark_row(paused),
+        }
         for name, due, later, running, oldest in found
     ]
-    columns = ("queue", "waiting_due", "waiting_later", "running", "oldest_due")
+    columns = ("queue", "waiting_due", "waiting_later", "running", "oldest_due", "paused")
+    if output is Output.table:
+        rows = [
+            {**row, "paused": (paused := row["paused"]) and f"by {paused['actor']}: {paused['reason']}"} for row in rows
+        ]
     print_list(rows, columns, output, "no live tasks in any queue")
 
 
 def now(context: typer.Context, output: Form = Output.table) -> None:
     """Show what runs now: task, identity, worker, host, pid, since when, attempt, how far it is, whether it is slow.
+
+    Before it stands what keeps work from going on: disabled runners, paused queues, workers that were told to leave; in
+    JSON as `control`.
+
 
     Example: workledger now
     """
@@ -77,9 +99,15 @@ def now(context: typer.Context, output: Form = Output.table) -> None:
     settings = session.settings
     with ledger.store.read() as snapshot:
         rows = running_rows(snapshot, settings.health_running_warning, settings.health_running_critical)
+        controls = control_rows(control_view.read(snapshot), all_of(snapshot))
     columns = COLUMNS
     if output is Output.table:
         rows, columns = table_rows(rows)
+        if controls:
+            print_list(controls, CONTROL_COLUMNS, output, "")
+            print_line("")
+    else:
+        rows = [*controls, *rows]
     print_list(rows, columns, output, "nothing is running")
 
 
@@ -97,7 +125,10 @@ def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table
         before = _count_before(ledger, record.state, record.queued_position, present)
         key_stream = record.queued.key_stream
         key_holder = None if key_stream is None else keys.holder(snapshot.last(key_stream))
-    sentences = [clean(sentence) for sentence in why(record, present, _heartbeats(ledger), before, key_holder)]
+        running = Running(snapshot.rows(queue_view.SQL["running_counts"]))
+        held_up = holds(record.state, control_view.read(snapshot), running)
+    found = why(record, present, _heartbeats(ledger), before, key_holder, held_up)
+    sentences = [clean(sentence) for sentence in found]
     if output is Output.table:
         print_line("\n".join(sentences))
     else:
@@ -106,7 +137,7 @@ def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table
 
 @workers.command("list")
 def worker_list(context: typer.Context, output: Form = Output.table) -> None:
-    """List the workers that have a heartbeat, and whether it is fresh.
+    """List the workers that have a heartbeat, whether it is fresh, and who told them to leave.
 
     Example: workledger worker list
     """
@@ -114,7 +145,8 @@ def worker_list(context: typer.Context, output: Form = Output.table) -> None:
     with ledger.store.read() as snapshot:
         present = snapshot.now
         running = dict(snapshot.rows(SQL["running_per_worker"]))
-    rows = [
+        controls = control_view.read(snapshot)
+    rows: list[dict[str, Any]] = [
         {
             "id": worker.worker_id,
             "name": worker.name,
@@ -126,10 +158,11 @@ def worker_list(context: typer.Context, output: Form = Output.table) -> None:
             "threads": worker.threads,
             "queues": orjson.loads(worker.queues),
             "running": running.get(worker.worker_id, 0),
+            "leaving": leaving_for(worker, controls),
         }
         for worker in _heartbeats(ledger)
     ]
-    columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running")
+    columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running", "leaving")
     if output is Output.table:
         rows = [{**row, "queues": ", ".join(row["queues"]) or "all"} for row in rows]
     print_list(rows, columns, output, "no workers")
@@ -146,6 +179,8 @@ def rebuild(context: typer.Context, view: OneView = None) -> None:
         print_line(f"queue: rebuilt from {queue_view.rebuild(ledger)} events")
     if view in (None, View.schedules):
         print_line(f"schedules: rebuilt from {schedule_view.rebuild(ledger)} events")
+    if view in (None, View.controls):
+        print_line(f"controls: rebuilt from {control_view.rebuild(ledger)} events")
     if view in (None, View.tasks):
         print_line(f"tasks: rebuilt from {Reports(ledger).rebuild()} events")
 
@@ -162,6 +197,8 @@ def verify(context: typer.Context, view: OneView = None, output: Form = Output.t
         differences["queue"] = queue_view.verify(ledger)
     if view in (None, View.schedules):
         differences["schedules"] = schedule_view.verify(ledger)
+    if view in (None, View.controls):
+        differences["controls"] = control_view.verify(ledger)
     if view in (None, View.tasks):
         differences["tasks"] = Reports(ledger).verify()
     if output is not Output.table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,12 +20,20 @@ from ledger.retry import StoredRetry
 from ledger.schedule import is_run_id
 from ledger.store import Unit
 from ledger.task import ENDED, RUNNING, TaskState, decide, evolve
+from projections.control_fold import Mark
+from projections.controls import Controls
+from projections.controls import read as read_controls
 from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
+from runner.candidates import Finder, Takes, earlier
 from runner.firing import ClockWatch, fire_due
-from runner.plan import DUE, NAME, QUEUE, plan
 
-Takes = Literal["all", "fresh", "lost"]
-"""What a worker claims: everything; only tasks whose last attempt was not lost; only those whose was, one at a time."""
+
+class Begun(NamedTuple):
+    """Since when a worker hears what all are told: *run* is the log's head when its run began, *worker* the position
+    of its own start. None: it does not hear it."""
+
+    run: int | None = None
+    worker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,10 @@ class Turn:
     """Schedules that were looked at because something of them was due."""
     jump_seconds: float = 0.0
     """How far the clock was set since the last turn, back if negative."""
+    stop: Mark | None = None
+    """Who told this run to end."""
+    recycle: Mark | None = None
+    """Who asked for another process in the place of this one."""
 
 
 class Cycle:
@@ -87,6 +99,9 @@ class Cycle:
         self._takes = takes
         self._is_prepared = False
         self._watch = ClockWatch(ledger)
+        self._controls: Controls | None = None
+        self._finder = Finder(self._is_ours, takes)
+        self.begun = Begun()
 
     def turn(self, finished: Sequence[Finished], free: int, *, is_idle: bool) -> Turn:
         """Run one cycle: record *finished*, claim at most *free* tasks. All of it is durable when this returns.
@@ -109,21 +124,30 @@ class Cycle:
             self._record(unit, finished, act, turn)
             if any(one.children or is_run_id(one.claimed.state.task_id) for one in finished):
                 _catch_up_own(unit)
-            self._fire(unit, act, turn)
-            if self._takes == "fresh":
-                turn.lost_due = len(self._lost(unit, turn))
-            if free > 0:
-                self._claim(unit, plan(*self._candidates(unit, free, turn), free, is_idle=is_idle), act, turn)
+            self._watch.look(to_us(unit.now))
+            turn.jump_seconds = self._watch.jump_seconds
+            if self._may_begin(unit, turn):
+                self._fire(unit, act, turn)
+                self._plan(unit, free, act, turn, is_idle=is_idle)
             turn.running = unit.rows(SQL["count_running"])[0][0]
             unit.move_checkpoint(VIEW, unit.head())
             turn.held_seconds = clock.monotonic() - began
         self._is_prepared = True
         return turn
 
+    def _may_begin(self, unit: Unit, turn: Turn) -> bool:
+        """Read what governs the claims: the view is at the head here, and nobody else writes before this commits."""
+        self._controls = controls = read_controls(unit, self._controls)
+        run, worker = self.begun
+        if controls.stop is not None and run is not None and controls.stop.position > run:
+            turn.stop = controls.stop
+        if controls.caches is not None and worker is not None and controls.caches.position > worker:
+            turn.recycle = controls.caches
+        return controls.disabled is None and turn.stop is None and turn.recycle is None
+
     def _fire(self, unit: Unit, act: c.Act, turn: Turn) -> None:
-        self._watch.look(to_us(unit.now))
-        turn.jump_seconds = self._watch.jump_seconds
-        turn.fired, turn.next_slot_us = fire_due(unit, act, self._watch)
+        enabled = self._controls.enabled if self._controls is not None else None
+        turn.fired, turn.next_slot_us = fire_due(unit, act, self._watch, enabled.at_us if enabled is not None else None)
         if turn.fired:
             _catch_up_own(unit)
 
@@ -157,32 +181,21 @@ class Cycle:
         unit.append(events)
         return True
 
-    def _candidates(self, unit: Unit, free: int, turn: Turn) -> tuple[list[Row], dict[str, int]]:
-        """Return the first due rows of each group that this worker may take, and how many run of each name."""
-        now_us = to_us(unit.now)
-        if self._takes == "lost":
-            return self._lost(unit, turn), {}
-        statement = SQL["due_rows" if self._takes == "all" else "fresh_due_rows"]
-        candidates: list[Row] = []
-        for name, queue, priority in unit.rows(SQL["groups"]):
-            if not self._is_ours(name, queue):
-                continue
-            due = unit.rows(statement, (name, queue, priority, now_us, free))
-            candidates += due
-            if not due:
-                _note_due(turn, unit.rows(SQL["next_due"], (name, queue, priority))[0][0], now_us)
-        return candidates, dict(unit.rows(SQL["running_counts"])) if candidates else {}
-
-    def _lost(self, unit: Unit, turn: Turn) -> list[Row]:
-        """Return the due rows of tasks whose last attempt was lost."""
-        now_us = to_us(unit.now)
-        rows = [row for row in unit.rows(SQL["lost_rows"]) if self._is_ours(row[NAME], row[QUEUE])]
-        for row in rows:
-            _note_due(turn, row[DUE], now_us)
-        return [row for row in rows if row[DUE] <= now_us]
+    def _plan(self, unit: Unit, free: int, act: c.Act, turn: Turn, *, is_idle: bool) -> None:
+        """Claim what the plan says, and note when it will say more."""
+        assert self._controls is not None
+        limits, now_us = self._controls.limits, to_us(unit.now)
+        if self._takes == "fresh":
+            lost = self._finder.find_lost(unit, limits, now_us)
+            turn.lost_due, turn.next_due_us = len(lost.plan.claims), lost.next_due_us
+        if free > 0:
+            found = self._finder.find(unit, limits, free, now_us, is_idle=is_idle)
+            turn.next_due_us = earlier(turn.next_due_us, found.next_due_us)
+            self._claim(unit, found.plan.claims, act, turn)
 
     def _is_ours(self, name: str, queue: str) -> bool:
-        return name in self._ledger.functions and (not self._queues or queue in self._queues)
+        is_served = name in self._ledger.functions and (not self._queues or queue in self._queues)
+        return is_served and self._controls is not None and self._controls.paused(queue) is None
 
     def _claim(self, unit: Unit, rows: Sequence[Row], act: c.Act, turn: Turn) -> None:
         if not rows:
@@ -190,25 +203,21 @@ class Cycle:
         seen = unit.head()
         events: list[Event] = []
         claim = c.Claim(worker=self._worker, seen=seen)
+        asked = orjson.dumps([row[0] for row in rows]).decode()
+        requests = dict(unit.rows(SQL["requests"], (asked,)))
         for row in rows:
-            after, caused = self._claim_one(unit, TaskState._make(row[1:-1]), claim, act)
+            after, caused = self._claim_one(unit, TaskState._make(row[1:]), claim, act)
             events += caused
-            queued = orjson.loads(row[-1])
+            queued = orjson.loads(requests[row[0]])
             turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))
         unit.append(events)
-        positions = orjson.dumps([claimed.position for claimed in turn.claims]).decode()
-        unit.run(SQL["claim_rows"], (self._worker, to_us(unit.now), positions))
+        unit.run(SQL["claim_rows"], (self._worker, to_us(unit.now), asked))
 
     def _claim_one(self, unit: Unit, state: TaskState, claim: c.Claim, act: c.Act) -> tuple[TaskState, list[Event]]:
         if state.key_held and state.unique_until == "start":
             return acts.settle(unit, state, claim, act)
         [event] = decide(state, claim, act)
         return evolve(state, event), [event]
-
-
-def _note_due(turn: Turn, due_us: int, now_us: int) -> None:
-    if due_us > now_us:
-        turn.next_due_us = min(due_us, turn.next_due_us or due_us)
 
 
 def _catch_up_own(unit: Unit) -> None:

@@ -16,6 +16,7 @@ MOST_FIRED = 400
 """Schedules looked at in one cycle, so that a thousand that are due take three commits and none holds up the log."""
 JUMP_SECONDS = 5.0
 AWAY = "no worker ran"
+DISABLED = "the runners were disabled"
 OVERTAKEN = "another task holds the key of the schedule"
 
 
@@ -47,8 +48,11 @@ class ClockWatch:
         return f"the clock was set forward by {(self._ahead[1] - self._ahead[0]) / 1e6:,.0f} s"
 
 
-def fire_due(unit: Unit, act: Act, watch: ClockWatch) -> tuple[int, int | None]:
-    """Fire what is due, at most so many schedules; return how many were looked at and when to look next."""
+def fire_due(unit: Unit, act: Act, watch: ClockWatch, enabled_us: int | None = None) -> tuple[int, int | None]:
+    """Fire what is due, at most so many schedules; return how many were looked at and when to look next.
+
+    *enabled_us* is when the runners were last enabled: while they were not, no slot was fired.
+    """
     now_us = to_us(act.at)
     next_us = _next(unit)
     if next_us is None or next_us > now_us:
@@ -56,7 +60,9 @@ def fire_due(unit: Unit, act: Act, watch: ClockWatch) -> tuple[int, int | None]:
     rows = unit.rows(SQL["due_schedules"], (now_us, MOST_FIRED))
     for row in rows:
         state = ScheduleState._make(row[1:])
-        _fire(unit, state, watch.away(max(state.decided_us, state.run_ended_us or 0)), act)
+        since_us = max(state.decided_us, state.run_ended_us or 0)
+        is_cause = enabled_us is not None and enabled_us > since_us
+        _fire(unit, state, DISABLED if is_cause else watch.away(since_us), act)
     return len(rows), next_us
 
 

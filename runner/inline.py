@@ -12,7 +12,7 @@ from ledger.api import Ledger
 from ledger.clock import from_us
 from ledger.ids import mint
 from projections.queue import SQL, is_prepared, prepare
-from runner.cycle import Cycle, Finished, Turn
+from runner.cycle import Begun, Cycle, Finished, Turn
 from runner.execute import execute
 from runner.heartbeat import show
 from runner.logs import Log
@@ -28,14 +28,17 @@ def run_inline(
     until: datetime | None = None,
     through_slots: bool = False,
 ) -> int:
-    """Register the schedules that the code declares, run every due task, one at a time, until none is due.
+    """Register the schedules and limits that the code declares, run every due task, one at a time, until none is due.
 
     *advance* is called with the next due time when only later ones are left (a manual clock's `advance_to`), and
     running goes on, at most *until* then; without it they stay. Only *through_slots* moves on to a schedule's next
-    slot while no task waits. Returns how many attempts ran.
+    slot while no task waits. Nothing is begun while the runners are disabled, nor after all runs are told to stop; a
+    call for new processes is not heard here. Returns how many attempts ran.
     """
     if ledger.schedules.declarations:
         ledger.schedules.register()
+    if ledger.controls.declared():
+        ledger.controls.register()
     hooks = hooks_of(ledger)
     with _shown(ledger, [hook.name for hook in hooks]) as worker:
         watch = OverdueWatch(ledger, "worker:" + worker)
@@ -73,6 +76,8 @@ def _run(
 ) -> int:
     finished: list[Finished] = []
     ran = 0
+    with ledger.store.read() as snapshot:
+        cycle.begun = Begun(run=snapshot.head())
     while True:
         turn = cycle.turn(finished, int(ran < max_tasks), is_idle=True)
         if turn.is_behind:

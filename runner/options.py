@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.output import OutputMode
-from runner.cycle import Takes
+from runner.candidates import Takes
 from runner.losses import BEAT_SECONDS, LEASE_SECONDS
 from runner.output import MOST_OUTPUT
 from runner.overdue import INTERVALS
@@ -44,6 +44,11 @@ class RunOptions:
     timezone: str = "UTC"
     schedule_overrides: Mapping[str, Any] | None = None
     """What the configuration file says of schedules; None where none is read."""
+    limits: Mapping[str, Any] | None = None
+    """What the configuration says of limits; None where none is read."""
+    max_tasks_per_worker: int | None = None
+    max_memory_per_worker: int | None = None
+    """In MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,8 @@ class WorkerOptions:
     supervisor: int
     """Process id; a worker leaves when this is no longer its parent."""
     name: str
+    begun: int
+    """The log's head when the run began: it hears what all runs are told after that."""
     max_tasks: int | None
     max_seconds: float | None
     takes: Takes = "all"

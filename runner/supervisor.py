@@ -13,9 +13,11 @@ from ledger import commands as c
 from ledger.api import Ledger
 from ledger.errors import LedgerError, StorageUnavailable
 from ledger.ids import mint
+from ledger.limits import configured
 from ledger.task import TaskState
-from runner.board import Board
-from runner.cycle import Takes
+from runner.board import REPLACED, STOPPED, Board
+from runner.candidates import Takes
+from runner.leaving import check_memory
 from runner.logs import Log
 from runner.losses import Verdict, end_worker, timed_out
 from runner.options import RunOptions, WorkerOptions
@@ -63,6 +65,8 @@ class Supervisor:
         self._signals = self._said = 0
         self._raised = 0
         self._exit_code = 0
+        self._begun = 0
+        self._is_stopped = False
         self._to_record: list[tuple[Child, str]] = []
         self._left: dict[int, int | None] = {}
         self._patience = min(RESTART_PAUSE_SECONDS, options.lease_seconds / 8)
@@ -72,9 +76,11 @@ class Supervisor:
 
     def run(self) -> int:
         """See `run`."""
-        with self._ledger.store.write():
-            pass  # a database that cannot be used is said here, before any process is made
+        check_memory(self._options)
+        with self._ledger.store.write() as unit:  # a database that cannot be used is said before any process is made
+            self._begun = unit.head()
         self._register_schedules()
+        self._register_limits()
         before = {number: signal.signal(number, self._signal) for number in STOP_SIGNALS}
         try:
             for number in range(self._options.workers):
@@ -87,7 +93,7 @@ class Supervisor:
                 signal.signal(number, handler)
         if self._to_record:
             return StorageUnavailable.exit_code
-        return self._exit_code or (1 if self._raised else 0)
+        return self._exit_code or (1 if self._raised and not self._is_stopped else 0)
 
     def _register_schedules(self) -> None:
         """Bring the log to the schedules of this code, once: a worker started again later may run older code by then."""
@@ -105,6 +111,16 @@ class Supervisor:
             self._log.info("schedules_registered", **changed)
         for name, why in (done.left_alone or {}).items():
             self._log.info("schedule_left_alone", schedule=name, why=why)
+
+    def _register_limits(self) -> None:
+        """Bring the log to the limits of this code and of the configuration, once, as with schedules."""
+        changed = self._ledger.controls.register(
+            app=self._options.app,
+            configuration=configured(self._options.limits),
+            actor=f"system:supervisor:{os.getpid()}",
+        )
+        if changed:
+            self._log.info("limits_registered", scopes=changed)
 
     def _share(self, number: int) -> int | None:
         most = self._options.max_tasks
@@ -136,6 +152,7 @@ class Supervisor:
             run=options,
             worker=worker_id,
             supervisor=os.getpid(),
+            begun=self._begun,
             name=f"{options.name}-alone" if number == LONER else f"{options.name}-{number + 1}",
             max_tasks=self._left.get(number),
             takes="lost" if number == LONER else self._takes,
@@ -171,7 +188,7 @@ class Supervisor:
         """Give tasks whose last attempt was lost a worker of their own: one that kills its process kills nothing else."""
         children = self._children.values()
         has_loner = any(child.number == LONER for child in children)
-        if self._signals == 0 and not has_loner and any(child.board.head().asks_for_loner for child in children):
+        if self._goes_on and not has_loner and any(child.board.head().asks_for_loner for child in children):
             self._start(LONER)
 
     def _look(self) -> None:
@@ -198,13 +215,16 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         head = child.board.head()
         self._raised += head.raised
-        if head.has_left:
-            os.waitpid(child.pid, 0)
-            return
         left = self._left.get(child.number)
         if left is not None:
             given_back = sum(not shown.is_begun for shown in child.board.shown())
             self._left[child.number] = left - head.taken + given_back
+        if head.left:
+            os.waitpid(child.pid, 0)
+            self._is_stopped = self._is_stopped or head.left == STOPPED
+            if head.left == REPLACED:
+                self._replace(child)
+            return
         how = f"ended by signal {-code}" if code < 0 else f"exited with {code}"
         cause = f"the worker's process {how}" + (f" ({child.limit})" if child.limit else "")
         self._log.warning("worker_died", worker=child.worker, pid=child.pid, cause=cause)
@@ -215,8 +235,17 @@ class Supervisor:
         elif not self._options.once and child.number != LONER:
             if time.monotonic() - child.started < RESTART_PAUSE_SECONDS:
                 time.sleep(RESTART_PAUSE_SECONDS)
-            if self._signals == 0:
-                self._start(child.number)
+            self._replace(child)
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._signals == 0 and not self._is_stopped
+
+    def _replace(self, child: Child) -> None:
+        """Start another worker in the place of one that is gone, where the run goes on and has a share left for it."""
+        has_share = self._left.get(child.number) is None or self._left[child.number]
+        if self._goes_on and has_share and not self._options.once and child.number != LONER:
+            self._start(child.number)
 
     def _record(self) -> None:
         """Record the attempts of dead workers; what cannot be stored now is tried again."""
@@ -260,8 +289,7 @@ def _be_worker(ledger: Ledger, options: WorkerOptions, board: Board) -> None:
     """Be the child process; never returns. `os._exit` leaves no chance to touch what belongs to the parent."""
     code = 1
     try:
-        Worker(ledger, options, board).run()
-        board.leave()
+        board.leave(Worker(ledger, options, board).run())
         code = 0
     except StorageUnavailable as error:  # the next one may be luckier
         Log(options.run.log_format, worker=options.worker).warning("storage_unavailable", error=str(error))

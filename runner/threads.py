@@ -47,10 +47,10 @@ class Held:
     progress: Latest = field(default_factory=Latest)
 
 
-def give_back(held: Held) -> Finished:
-    """Return the outcome of a claim that was not begun in time."""
+def give_back(held: Held, why: str | None = None) -> Finished:
+    """Return the outcome of a claim that was not begun: not in time, or because its worker leaves and *why*."""
     state = held.claimed.state
-    cause = "it was not begun in time"
+    cause = "it was not begun in time" if why is None else f"its worker left: {why}"
     return Finished(held.claimed, c.Interrupt(attempt=state.attempt, worker=state.worker or "", cause=cause))
 
 

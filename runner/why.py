@@ -13,17 +13,23 @@ from projections.tasks import stamp
 
 
 def why(
-    record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int, key_holder: str | None = None
+    record: TaskRecord,
+    now: datetime,
+    workers: Sequence[Heartbeat],
+    before: int,
+    key_holder: str | None = None,
+    held_up: Sequence[str] = (),
 ) -> list[str]:
     """Return why the task is where it is at *now*.
 
-    *before* is how many due tasks of its queue go first, *key_holder* the task that holds its unique key.
+    *before* is how many due tasks of its queue go first, *key_holder* the task that holds its unique key, *held_up*
+    says what keeps tasks like it from beginning.
     """
     if record.state.status in ENDED:
         return _ended(record, key_holder)
     if record.state.status == RUNNING:
         return _running(record, now, workers)
-    return _waiting(record, now, workers, before)
+    return _waiting(record, now, workers, before, held_up)
 
 
 def _ended(record: TaskRecord, key_holder: str | None) -> list[str]:
@@ -60,7 +66,9 @@ def _running(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat]) ->
     return sentences
 
 
-def _waiting(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int) -> list[str]:
+def _waiting(
+    record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], before: int, held_up: Sequence[str]
+) -> list[str]:
     state = record.state
     sentences = []
     if state.due_us > to_us(now):
@@ -71,6 +79,7 @@ def _waiting(record: TaskRecord, now: datetime, workers: Sequence[Heartbeat], be
         sentences.append(f"It has been due since {stamp(from_us(state.due_us))}.")
         behind = "next in" if before == 0 else f"waiting behind {_count(before, 'other')} in"
         sentences.append(f"It is {behind} queue {state.queue!r}.")
+    sentences += held_up
     if state.used:
         sentences += _last_error(record)
     if state.lost:

@@ -23,10 +23,11 @@ from ledger.retry import Retry
 from ledger.store import Unit
 from ledger.task import CANCEL_GRACE_SECONDS, TaskState
 from projections.queue import SQL, is_prepared, prepare
-from runner.board import Board
-from runner.cycle import Claimed, Cycle, Finished, Turn
+from runner.board import DONE, Board
+from runner.cycle import Begun, Claimed, Cycle, Finished, Turn
 from runner.echo import Echo
 from runner.heartbeat import host_name, show
+from runner.leaving import Leave, bloated, spent, told
 from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
 from runner.notices import Notices
@@ -74,6 +75,7 @@ class Worker:
         self._strays: list[Finished] = []
         self._is_registered = False
         self._is_stopping = False
+        self._leave: Leave | None = None
         self._has_claimed = False
         self._most_a_cycle = MOST_HELD
         self._queued_at = -REMEMBER_SECONDS
@@ -83,8 +85,10 @@ class Worker:
         self._started = time.monotonic()
         self._wake = Wake(ledger.store, ledger.store.wal_path())
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Work until told to stop or nothing is left to do; every outcome is recorded when this returns.
+
+        Returns how it left, as its board shall show it.
 
         Raises:
             StorageUnavailable: It was told to stop and holds nothing, but its end could not be recorded.
@@ -117,10 +121,12 @@ class Worker:
                 self._wake.wait(pause, for_commits=False)
                 pause = min(pause * 2, self._options.run.beat_seconds)  # others wait two beats for this one's
         self._notices.finish()
-        end_worker(self._ledger, self._options.worker, "stopped", lost("its worker stopped"), actor=self._actor)
+        leave = self._leave or Leave("stopped", DONE)
+        end_worker(self._ledger, self._options.worker, leave.cause, lost("its worker stopped"), actor=self._actor)
         if echo is not None:
             echo.close(ECHO_SECONDS)
-        self._log.info("worker_stopped")
+        self._log.info("worker_stopped", cause=leave.cause)
+        return leave.left
 
     @property
     def _actor(self) -> str:
@@ -156,6 +162,8 @@ class Worker:
             if unit.last(started.originator_id) is None:  # else an earlier commit of unknown end has stored it
                 unit.append([started])
             self._notices.register(unit)
+            position = unit.stream(started.originator_id)[0].position
+            self._cycle.begun = Begun(options.begun, position)
             self._put_heartbeat(unit)
         self._is_registered = True
         self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)
@@ -169,6 +177,7 @@ class Worker:
         """Run one cycle and hand out what it claimed."""
         if not self._is_registered:
             self._register()
+        self._leave = self._leave or bloated(self._options.run, self._taken)
         self._collect()
         self._wake.forget_commits()
         self._beat()
@@ -189,6 +198,9 @@ class Worker:
         self._board.count(taken=len(turn.claims))
         self._board.ask_for_loner(turn.lost_due > 0)
         self._learn(turn)
+        self._leave = self._leave or told(turn.stop, turn.recycle)
+        if self._leave is not None:
+            self._collect()  # no thread begins what is left to begin
         return turn
 
     def _learn(self, turn: Turn) -> None:
@@ -207,8 +219,9 @@ class Worker:
 
     def _collect(self) -> None:
         self._finished += self._pool.take_done()
-        for held in self._pool.take_back(time.monotonic() - self._give_back_seconds) if self._held else ():
-            self._finished.append((held, give_back(held)))
+        since = time.monotonic() if self._leave is not None else time.monotonic() - self._give_back_seconds
+        for held in self._pool.take_back(since) if self._held else ():
+            self._finished.append((held, give_back(held, self._leave.cause if self._leave else None)))
 
     def _hold(self, claims: Sequence[Claimed], now: float) -> None:
         attempts = []
@@ -238,7 +251,7 @@ class Worker:
     def _room(self) -> int:
         """Return how many tasks may be claimed now: what the threads will begin within about 100 ms."""
         options = self._options
-        if self._is_stopping or (options.run.once and self._has_claimed):
+        if self._is_stopping or self._leave is not None or (options.run.once and self._has_claimed):
             return 0
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
             return 0
@@ -249,8 +262,9 @@ class Worker:
         each = self._pool.seconds_per_task
         wanted = options.run.threads if each <= 0 else int(options.run.threads * BEGIN_WITHIN_SECONDS / each)
         room = min(max(wanted, options.run.threads), self._most_a_cycle, self._board.room) - self._held_running()
-        if options.max_tasks is not None:
-            room = min(room, options.max_tasks - self._taken)
+        for most in (options.max_tasks, options.run.max_tasks_per_worker):
+            if most is not None:
+                room = min(room, most - self._taken)
         return max(room, 0)
 
     def _beat(self) -> None:
@@ -317,6 +331,9 @@ class Worker:
             return False
         if self._is_stopping or options.run.once:
             return True
+        self._leave = self._leave or spent(options.run, self._taken)
+        if self._leave is not None:
+            return True
         if options.max_tasks is not None and self._taken >= options.max_tasks:
             return True
         if options.max_seconds is not None and time.monotonic() - self._started >= options.max_seconds:
@@ -327,7 +344,7 @@ class Worker:
 
     def _rest(self, turn: Turn) -> None:
         """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""
-        if turn.is_behind or self._pool.is_due():
+        if turn.is_behind or self._finished or self._pool.is_due():
             return
         now = time.monotonic()
         if self._held:

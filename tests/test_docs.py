@@ -20,12 +20,14 @@ import pytest
 from typer.main import get_command
 
 from ledger import Ledger, errors
+from ledger.control_rules import LimitState
 from ledger.cron import Fields
 from ledger.events import EVENT_CLASSES
 from ledger.options import Options
 from ledger.schedule import ScheduleState
 from ledger.settings import Settings
 from ledger.task import STATES, TaskState
+from projections.control_fold import Mark
 from projections.queue import SQL as QUEUE_SQL
 from projections.schedule_fold import SQL as SCHEDULES_SQL
 from projections.tasks import TaskRow
@@ -261,6 +263,12 @@ def test_every_column_of_the_schedules_view_is_listed() -> None:
     connection.close()
     assert first_cells(section("projections/README.md", "The schedules view")) == ["column", *columns]
     assert columns == ["next_us", *ScheduleState._fields]
+
+
+def test_every_column_of_the_controls_view_is_listed() -> None:
+    """The two tables of the controls in projections/README.md have the view's columns in their order."""
+    shown = first_cells(section("projections/README.md", "The controls view"))
+    assert shown == ["column", *Mark._fields, "column", *LimitState._fields]
 
 
 def test_every_column_of_the_tasks_report_is_listed() -> None:

@@ -221,33 +221,55 @@ PLACES = st.lists(
 )
 
 
-@given(PLACES)
+@given(PLACES, st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_groups_are_the_distinct_places_of_waiting_tasks(places: list[tuple[str, str, int, bool]]) -> None:
-    """The jumps through the index find each (name, queue, priority) that waits, once, in order."""
+def test_heads_are_the_first_tasks_of_the_distinct_places(
+    places: list[tuple[str, str, int, bool]], keyed: bool
+) -> None:
+    """The jumps through the index find the first task of each (name, queue, priority) that waits, once, in order."""
     ledger = memory_ledger()
     functions = {name: ledger.task(name=name)(lambda: None) for name in "abc"}
     for name, in_queue, priority, is_later in places:
-        functions[name].using(queue=in_queue, priority=priority, run_after=timedelta(days=is_later)).enqueue()
+        later = timedelta(days=is_later)
+        key = "k" if keyed else None
+        functions[name].using(queue=in_queue, priority=priority, run_after=later, concurrency_key=key).enqueue()
     queue.catch_up_all(ledger)
     with ledger.store.read() as snapshot:
-        found = snapshot.rows(queue.SQL["groups"])
+        found = snapshot.rows(queue.SQL["keyed_heads" if keyed else "heads"])
+        other = snapshot.rows(queue.SQL["heads" if keyed else "keyed_heads"])
+        rows = snapshot.rows(queue.SQL["all_rows"])
 
-    assert found == sorted({place[:3] for place in places})
+    assert [row[4:7] for row in found] == sorted({place[:3] for place in places})
+    firsts: dict[Any, Any] = {}
+    for row in sorted(rows, key=lambda row: (row[7], row[0])):
+        firsts.setdefault(row[4:7], row)
+    assert found == [firsts[place] for place in sorted(firsts)]
+    assert other == []
 
 
-@pytest.mark.parametrize("statement", ["groups", "due_rows", "next_due", "rows_of_worker", "row_of_task"])
+HOT = (
+    *("heads", "keyed_heads", "due_rows", "keyed_due_rows", "due_rows_of_key", "keys", "next_due", "keyed_next_due"),
+    *("rows_of_worker", "row_of_task", "requests", "running_counts"),
+)
+
+
+@pytest.mark.parametrize("statement", HOT)
 def test_no_hot_statement_scans_the_rows(ledger: Ledger, statement: str) -> None:
     """What a cycle asks is answered from indexes, however many tasks wait."""
     fill(ledger)
     queue.catch_up_all(ledger)
     sql = queue.SQL[statement]
+    named = dict.fromkeys(("name", "queue", "priority", "after", "most"))
     with ledger.store.read() as snapshot:
-        steps = [row[3] for row in snapshot.rows("EXPLAIN QUERY PLAN " + sql, [None] * sql.count("?"))]
+        given: Any = named if ":name" in sql else [None] * sql.count("?")
+        steps = [row[3] for row in snapshot.rows("EXPLAIN QUERY PLAN " + sql, given)]
 
-    assert not [step for step in steps if step.startswith("SCAN") and "USING" not in step and "SCAN g" not in step
-                and "subquery" not in step]  # fmt: skip
-    if statement == "groups":
+    small = ("SCAN g", "SCAN k", "SCAN CONSTANT ROW", "SCAN json_each", "SCAN (subquery")
+    assert not [
+        step for step in steps if step.startswith("SCAN") and "USING" not in step and not step.startswith(small)
+    ]
+    assert not [step for step in steps if "ORDER BY" in step]
+    if statement == "heads":
         assert any("(name=? AND queue=? AND priority>?)" in step for step in steps), steps
 
 

@@ -1,14 +1,28 @@
 -- What `health` counts in the views beside the log. The rows at :beside (a JSON list of positions) are out of date.
 
 -- waiting --
--- How many wait, how many are due, and since when the oldest.
-SELECT count(*), count(CASE WHEN due_us <= :now THEN 1 END), min(CASE WHEN due_us <= :now THEN due_us END)
-  FROM queue WHERE status = 'waiting' AND position NOT IN (SELECT value FROM json_each(:beside));
+-- How many wait, how many are due, and since when the oldest. Tasks with and without a concurrency key have an index each.
+SELECT sum(total), sum(due), min(oldest) FROM (
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now THEN due_us END) AS oldest
+      FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
+       AND position NOT IN (SELECT value FROM json_each(:beside))
+    UNION ALL
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now THEN due_us END) AS oldest
+      FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+       AND position NOT IN (SELECT value FROM json_each(:beside)));
 
 -- due_since --
 -- The first task that is due since then.
-SELECT task_id, name FROM queue
- WHERE status = 'waiting' AND due_us = :due AND position NOT IN (SELECT value FROM json_each(:beside))
+SELECT task_id, name FROM (
+    SELECT task_id, name, position FROM queue
+     WHERE status = 'waiting' AND concurrency_key IS NULL AND due_us = :due
+       AND position NOT IN (SELECT value FROM json_each(:beside))
+    UNION ALL
+    SELECT task_id, name, position FROM queue
+     WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND due_us = :due
+       AND position NOT IN (SELECT value FROM json_each(:beside)))
  ORDER BY position LIMIT 1;
 
 -- delays --

@@ -32,8 +32,19 @@ CREATE TABLE IF NOT EXISTS queue (
     expires_us INTEGER
 );
 
--- index_waiting --
-CREATE INDEX IF NOT EXISTS queue_waiting ON queue (name, queue, priority, due_us) WHERE status = 'waiting';
+-- index_free --
+-- Waiting tasks without a concurrency key. Those with one are apart, so that a key whose limit is full hides none of
+-- these; and since most tasks have none, the two indexes on keys cost nothing where no key is used.
+CREATE INDEX IF NOT EXISTS queue_free ON queue (name, queue, priority, due_us)
+ WHERE status = 'waiting' AND concurrency_key IS NULL;
+
+-- index_keyed --
+CREATE INDEX IF NOT EXISTS queue_keyed ON queue (name, queue, priority, due_us)
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL;
+
+-- index_keys --
+CREATE INDEX IF NOT EXISTS queue_keys ON queue (name, queue, priority, concurrency_key, due_us)
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL;
 
 -- index_lost --
 CREATE INDEX IF NOT EXISTS queue_lost ON queue (due_us) WHERE status = 'waiting' AND lost = 1;
@@ -42,7 +53,9 @@ CREATE INDEX IF NOT EXISTS queue_lost ON queue (due_us) WHERE status = 'waiting'
 CREATE INDEX IF NOT EXISTS queue_used ON queue (used) WHERE status = 'waiting' AND used > 0;
 
 -- index_running --
-CREATE INDEX IF NOT EXISTS queue_running ON queue (worker) WHERE status = 'running';
+-- What a worker holds, and all that is counted of running tasks, without a look at their rows.
+CREATE INDEX IF NOT EXISTS queue_running ON queue (worker, name, queue, concurrency_key, status)
+ WHERE status = 'running';
 
 -- create_workers --
 -- Heartbeats: one mutable row per worker process, no event.
@@ -104,51 +117,110 @@ UPDATE queue SET version = version + 1, status = 'running', attempt = attempt + 
 -- position_of_first --
 SELECT rowid FROM stored_events WHERE originator_id = ? AND originator_version = 1;
 
--- groups --
--- The distinct (name, queue, priority) of waiting tasks, by jumps through the index, never a scan of the rows. A jump
--- is three look-ups: compared as one row value, the index would serve its first column alone.
-WITH RECURSIVE g(name, queue, priority) AS (
-    SELECT * FROM (SELECT name, queue, priority FROM queue WHERE status = 'waiting'
-                    ORDER BY name, queue, priority LIMIT 1)
+-- heads --
+-- The first waiting task, due or not, of each name, queue and priority, of tasks without a key; by jumps through the
+-- index, never a scan of the rows. A jump is three look-ups: compared as one row value, the index would serve its first
+-- column alone.
+WITH RECURSIVE g(position, name, queue, priority) AS (
+    SELECT * FROM (SELECT position, name, queue, priority FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
+                    ORDER BY name, queue, priority, due_us, position LIMIT 1)
     UNION ALL
-    SELECT n.name, n.queue, n.priority FROM g, queue AS n WHERE n.rowid = coalesce(
-        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name = g.name AND m.queue = g.queue
-            AND m.priority > g.priority ORDER BY m.priority LIMIT 1),
-        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name = g.name AND m.queue > g.queue
-          ORDER BY m.queue, m.priority LIMIT 1),
-        (SELECT m.rowid FROM queue AS m WHERE m.status = 'waiting' AND m.name > g.name
-          ORDER BY m.name, m.queue, m.priority LIMIT 1))
+    SELECT n.position, n.name, n.queue, n.priority FROM g, queue AS n WHERE n.position = coalesce(
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NULL
+            AND m.name = g.name AND m.queue = g.queue AND m.priority > g.priority
+          ORDER BY m.priority, m.due_us, m.position LIMIT 1),
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NULL
+            AND m.name = g.name AND m.queue > g.queue
+          ORDER BY m.queue, m.priority, m.due_us, m.position LIMIT 1),
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NULL
+            AND m.name > g.name
+          ORDER BY m.name, m.queue, m.priority, m.due_us, m.position LIMIT 1))
 )
-SELECT name, queue, priority FROM g;
+SELECT q.* FROM g JOIN queue AS q ON q.position = g.position;
+
+-- keyed_heads --
+-- The same of tasks with a key.
+WITH RECURSIVE g(position, name, queue, priority) AS (
+    SELECT * FROM (SELECT position, name, queue, priority FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+                    ORDER BY name, queue, priority, due_us, position LIMIT 1)
+    UNION ALL
+    SELECT n.position, n.name, n.queue, n.priority FROM g, queue AS n WHERE n.position = coalesce(
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NOT NULL
+            AND m.name = g.name AND m.queue = g.queue AND m.priority > g.priority
+          ORDER BY m.priority, m.due_us, m.position LIMIT 1),
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NOT NULL
+            AND m.name = g.name AND m.queue > g.queue
+          ORDER BY m.queue, m.priority, m.due_us, m.position LIMIT 1),
+        (SELECT m.position FROM queue AS m WHERE m.status = 'waiting' AND m.concurrency_key IS NOT NULL
+            AND m.name > g.name
+          ORDER BY m.name, m.queue, m.priority, m.due_us, m.position LIMIT 1))
+)
+SELECT q.* FROM g JOIN queue AS q ON q.position = g.position;
 
 -- due_rows --
--- The first due tasks of one name, queue and priority, with their arguments from the log.
-SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
- WHERE q.status = 'waiting' AND q.name = ? AND q.queue = ? AND q.priority = ? AND q.due_us <= ?
- ORDER BY q.due_us, q.position LIMIT ?;
+-- The first due tasks without a key of one name, queue and priority, at most so often lost before.
+SELECT * FROM queue
+ WHERE status = 'waiting' AND concurrency_key IS NULL AND name = ? AND queue = ? AND priority = ? AND due_us <= ?
+   AND lost <= ? ORDER BY due_us, position LIMIT ?;
 
--- fresh_due_rows --
--- The same of tasks whose last attempt was not lost.
-SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
- WHERE q.status = 'waiting' AND q.name = ? AND q.queue = ? AND q.priority = ? AND q.due_us <= ? AND q.lost = 0
- ORDER BY q.due_us, q.position LIMIT ?;
+-- keyed_due_rows --
+-- The same of tasks with a key.
+SELECT * FROM queue
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = ? AND queue = ? AND priority = ? AND due_us <= ?
+   AND lost <= ? ORDER BY due_us, position LIMIT ?;
+
+-- keys --
+-- The next keys after one, in their order, of the tasks of one name, queue and priority: each with its first due time.
+WITH RECURSIVE k(key) AS (
+    SELECT (SELECT min(concurrency_key) FROM queue
+             WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+               AND name = :name AND queue = :queue AND priority = :priority AND concurrency_key > :after)
+    UNION ALL
+    SELECT (SELECT min(concurrency_key) FROM queue
+             WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+               AND name = :name AND queue = :queue AND priority = :priority AND concurrency_key > k.key)
+      FROM k WHERE k.key IS NOT NULL
+)
+SELECT key, (SELECT min(due_us) FROM queue
+              WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+                AND name = :name AND queue = :queue AND priority = :priority AND concurrency_key = k.key)
+  FROM k WHERE key IS NOT NULL LIMIT :most;
+
+-- due_rows_of_key --
+-- The first due tasks of one name, queue, priority and key.
+SELECT * FROM queue
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+   AND name = ? AND queue = ? AND priority = ? AND concurrency_key = ? AND due_us <= ?
+   AND lost <= ? ORDER BY due_us, position LIMIT ?;
+
+-- requests --
+-- What the tasks at a JSON list of positions were queued with.
+SELECT rowid, state FROM stored_events WHERE rowid IN (SELECT value FROM json_each(?));
 
 -- lost_rows --
--- Waiting tasks whose last attempt was lost, due or not, with their arguments.
-SELECT q.*, e.state FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position
- WHERE q.status = 'waiting' AND q.lost = 1 ORDER BY q.due_us LIMIT 1000;
+-- Waiting tasks whose last attempt was lost, due or not.
+SELECT * FROM queue WHERE status = 'waiting' AND lost = 1 ORDER BY due_us, position LIMIT 1000;
 
 -- next_due --
-SELECT min(due_us) FROM queue WHERE status = 'waiting' AND name = ? AND queue = ? AND priority = ?;
+-- When the first of them is due that is not due at a time.
+SELECT min(due_us) FROM queue
+ WHERE status = 'waiting' AND concurrency_key IS NULL AND name = ? AND queue = ? AND priority = ? AND due_us > ?;
+
+-- keyed_next_due --
+SELECT min(due_us) FROM queue
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = ? AND queue = ? AND priority = ? AND due_us > ?;
 
 -- running_counts --
-SELECT name, count(*) FROM queue WHERE status = 'running' GROUP BY name;
+SELECT name, queue, concurrency_key, count(*) FROM queue WHERE status = 'running' GROUP BY name, queue, concurrency_key;
 
 -- running_workers --
 SELECT DISTINCT worker FROM queue WHERE status = 'running';
 
 -- rows_of_worker --
 SELECT * FROM queue WHERE status = 'running' AND worker = ?;
+
+-- counts_of_queue --
+SELECT status, count(*) FROM queue WHERE queue = ? GROUP BY status;
 
 -- count_running --
 SELECT count(*) FROM queue WHERE status = 'running';
