@@ -75,13 +75,29 @@ def doomed() -> None:
         raise Fail("it can never work")
 
 
+def grow(megabytes: int) -> None:
+    """Take memory and keep it."""
+    with effects():
+        _kept.append(b"x" * megabytes * 1024 * 1024)
+
+
+def clear_caches() -> None:
+    """Ask for new processes, and go on for a moment."""
+    with effects() as attempt:
+        attempt.clear_caches(reason="what was cached has changed")
+        time.sleep(0.05)
+
+
+_kept: list[bytes] = []
+
+
 def nothing() -> None:
     """Take no time and leave no trace of its own."""
 
 
 def declare(to: Ledger) -> Ledger:
     """Register the tasks and return the ledger."""
-    for function in (work, work_async, flaky, doomed, nothing):
+    for function in (work, work_async, flaky, doomed, grow, clear_caches, nothing):
         to.task(retry=AT_ONCE, max_attempts=None)(function)
 
     @to.task(retry=AT_ONCE, max_attempts=None)

@@ -18,6 +18,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.faults.rules import Rules
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLACK_US = 50_000
 """How far the wall clock of the log and the monotonic clock of the effects may drift apart during one history."""
@@ -111,6 +113,11 @@ def _lines(directory: Path, pattern: str) -> list[dict[str, Any]]:
 
 def check(history: History) -> list[str]:
     """Return a sentence for each violation; an empty list means that the history keeps the promises."""
+    return fold_of(history).problems
+
+
+def fold_of(history: History) -> _Fold:
+    """Return the whole history folded, with a sentence for each violation."""
     fold = _Fold(_order(history.events))
     seen: set[str] = set()
     for command, group in groupby(history.events, key=lambda event: event.data.get("command", "")):
@@ -124,7 +131,7 @@ def check(history: History) -> list[str]:
     fold.problems += [f"{stream}: no notice {kind} stands with it" for _, stream, kind in fold.noticeable]
     fold.problems += _acknowledged(history, fold.tasks)
     fold.problems += _effects(history, fold)
-    return fold.problems
+    return fold
 
 
 def moment_us(text: str) -> int:
@@ -164,6 +171,7 @@ class _Fold:
         self.holders: dict[str, str] = {}
         self.noticeable: list[tuple[str, str, str]] = []
         """(command, stream, kind) of each notice that is due and has not come yet."""
+        self.rules = Rules()
 
     def take(self, event: Event) -> None:
         """Fold one event."""
@@ -179,8 +187,11 @@ class _Fold:
                     self._say(event, f"{kind} is version {event.version} of its worker")
                 if kind == "WorkerStarted":
                     self.pids[name] = event.data["pid"]
+                    self.rules.started[name] = event.position
             case "ledger" if kind == "NoticeRaised":
                 self._notice(event)
+            case _ if self.rules.take(event.position, event.stream, kind, event.data):
+                pass
             case _:
                 self._say(event, f"unknown stream {event.stream}")
 
@@ -220,6 +231,9 @@ class _Fold:
         beside = self.held[worker] - {task.id}
         if beside and (task.is_lost or any(self.tasks[other].is_lost for other in beside)):
             self._say(event, f"claimed beside {len(beside)} others, although an attempt after a loss runs alone")
+        for problem in self.rules.problems_of_claim(worker, task.data):
+            self._say(event, problem)
+        self.rules.begin(task.id, task.data)
         task.attempts[number] = Attempt(worker, at_us)
         task.status, task.is_claimed_this_round = "running", True
         self.held[worker].add(task.id)
@@ -254,6 +268,7 @@ class _Fold:
     def _end(self, task: Task, running: Attempt, kind: str, event: Event) -> None:
         running.outcome, running.ended_us = kind, moment_us(event.data["at"])
         self.held[running.worker].discard(task.id)
+        self.rules.running.pop(task.id, None)
 
     def _use(self, task: Task, kind: str, event: Event, at_us: int) -> None:
         """Count an attempt that failed, was lost or asked for a delay, and find when the next one is due."""

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from ledger import Ledger
+from projections import controls as control_view
 from projections import queue as queue_view
 from projections.reports import Reports
 from tests.faults.app import DIRECTORY
@@ -145,6 +146,7 @@ class Site:
         assert problems == [], "\n".join([*problems[:20], self.logs()])
         ledger = self.ledger()
         assert queue_view.verify(ledger) == []
+        assert control_view.verify(ledger) == []
         assert Reports(ledger).verify() == []
         ledger.close()
         assert self.rows("PRAGMA integrity_check") == [("ok",)]
