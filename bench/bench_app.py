@@ -54,3 +54,8 @@ def progresses_often(times: int) -> float:
     for number in range(times):
         current().progress(number, times)
     return time.perf_counter() - started - empty
+
+
+@ledger.task(isolation="process")
+def isolated(number: int) -> None:
+    """Do nothing, in a process of its own."""

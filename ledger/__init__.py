@@ -2,10 +2,13 @@
 
 from ledger.api import Ledger
 from ledger.commands import Act
-from ledger.current import Current, current
+from ledger.current import Current, acting_as, current, require_capability
 from ledger.errors import (
+    CapabilityMissing,
     Conflict,
     CorruptEvent,
+    IdentityNotFound,
+    IdentityUnavailable,
     InvalidArguments,
     InvalidInput,
     InvalidOption,
@@ -18,24 +21,32 @@ from ledger.errors import (
     StorageFull,
     StorageUnavailable,
     TaskEnded,
+    TransactionLeftOpen,
 )
 from ledger.functions import Call
 from ledger.handle import Task
+from ledger.identities import Identities, PlainIdentities
 from ledger.notices import Notice
+from ledger.os_users import OSUsers
 from ledger.progress import Progress
 from ledger.record import AttemptRecord, TaskRecord
 from ledger.retry import Retry
-from ledger.signals import Delay, Fail, OutputLimit, TimeLimit
+from ledger.signals import CpuLimit, Delay, Fail, OutputLimit, TimeLimit
 
 __all__ = [
     "Act",
     "AttemptRecord",
     "Call",
+    "CapabilityMissing",
     "Conflict",
     "CorruptEvent",
+    "CpuLimit",
     "Current",
     "Delay",
     "Fail",
+    "Identities",
+    "IdentityNotFound",
+    "IdentityUnavailable",
     "InvalidArguments",
     "InvalidInput",
     "InvalidOption",
@@ -46,7 +57,9 @@ __all__ = [
     "NotInTask",
     "NotRegistered",
     "Notice",
+    "OSUsers",
     "OutputLimit",
+    "PlainIdentities",
     "Progress",
     "ResultTimeout",
     "Retry",
@@ -56,5 +69,8 @@ __all__ = [
     "TaskEnded",
     "TaskRecord",
     "TimeLimit",
+    "TransactionLeftOpen",
+    "acting_as",
     "current",
+    "require_capability",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from ledger import acts
 from ledger.clock import Clock, SystemClock
@@ -15,13 +15,15 @@ from ledger.commands import Act, Cancel, Reschedule
 from ledger.controls import Controls
 from ledger.cron import Fields
 from ledger.current import Current, current, current_or_none
-from ledger.declarations import Declaration, definition, fields_of
+from ledger.declarations import fields_of
+from ledger.decorators import Decorator, ScheduleDecorator
 from ledger.errors import InvalidOption, NotRegistered
 from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunction
 from ledger.handle import Task
+from ledger.identities import Identities, Principals
 from ledger.ids import mint
 from ledger.notices import Hook
-from ledger.options import Options, RunOptions, TaskOptions, Traits, split
+from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOptions, hooks, split
 from ledger.schedules import Schedules
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
@@ -30,9 +32,20 @@ from ledger.values import check_name, check_reason, shown
 P = ParamSpec("P")
 R = TypeVar("R")
 H = TypeVar("H", bound=Hook)
+AroundHook = TypeVar("AroundHook", bound=Around)
 
 DEFAULT_URL = "sqlite:///workledger.db"
 _SCHEDULE_OPTIONS = ("timezone", "enabled", "args", "component", "always", "misfire", "jitter")
+
+
+class LedgerOptions(TypedDict, total=False):
+    """What a ledger takes beside its URL; see `Ledger`."""
+
+    clock: Clock | None
+    name: str
+    identities: Identities | None
+    system_identity: str
+    around: Around | Sequence[Around]
 
 
 class Ledger:
@@ -40,6 +53,11 @@ class Ledger:
 
     *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``; *name* tells its workers apart in
     events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock* is for tests.
+    *identities* say who tasks may run as, by default anybody; *system_identity* is whom they run as where nothing else
+    is said. *around* is entered around every attempt: see `around`.
+
+    Raises:
+        InvalidOption: One of these is outside what is allowed.
     """
 
     def __init__(
@@ -49,8 +67,14 @@ class Ledger:
         clock: Clock | None = None,
         name: str = "",
         limits: Mapping[str, int | None] | None = None,
+        identities: Identities | None = None,
+        system_identity: str = SYSTEM_IDENTITY,
+        around: Around | Sequence[Around] = (),
     ) -> None:
         self.clock: Clock = clock or SystemClock()
+        self.principals = Principals(identities, system_identity)
+        """Who tasks may run as: the identities, and the system's own beside them."""
+        self.hooks = hooks(around)
         self.store = SqliteStore(url, self.clock)
         self.name = name
         self.functions: dict[str, TaskFunction[Any, Any]] = {}
@@ -62,15 +86,17 @@ class Ledger:
         """What governs the running of its tasks: limits, pauses, stops, recycling."""
 
     @classmethod
-    def from_env(cls) -> Ledger:
+    def from_env(cls, **options: Unpack[LedgerOptions]) -> Ledger:
         """Return the ledger of ``WORKLEDGER_URL``, else of ``url`` in ``workledger.toml``, else the default one.
+
+        *options* are those that a ledger takes beside its URL.
 
         Raises:
             InvalidOption: A setting there is outside what is allowed.
         """
         from ledger.settings import load  # its libraries take longer to import than all of the ledger
 
-        return cls(load().url or DEFAULT_URL)
+        return cls(load().url or DEFAULT_URL, **options)
 
     @property
     def url(self) -> str:
@@ -88,7 +114,7 @@ class Ledger:
     @overload
     def task(self, function: Callable[P, R], /) -> SyncTaskFunction[P, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> _Decorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Decorator: ...
     def task(  # type: ignore[misc]
         self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
     ) -> Any:
@@ -97,7 +123,7 @@ class Ledger:
         Raises:
             InvalidOption: The name is taken, there is no such option, or one is outside what is allowed.
         """
-        decorator = _Decorator(self, name, *split(options))
+        decorator = Decorator(self, name, *split({"run_as": self.principals.system, **options}))
         return decorator if function is None else decorator(function)
 
     def schedule(
@@ -119,7 +145,7 @@ class Ledger:
         misfire: Literal["one", "skip", "all"] = "one",
         jitter: float = 0.0,
         **options: Unpack[RunOptions],
-    ) -> _ScheduleDecorator:
+    ) -> ScheduleDecorator:
         """Register a function as a task that runs by a schedule: ``"minute hour day month dayofweek"`` or by fields.
 
         The schedule has the name of the task. Without *timezone* the installation's is meant, by default UTC. *args*
@@ -133,8 +159,8 @@ class Ledger:
         """
         named = {k: v for k, v in locals().items() if k in Fields._fields}
         own = {k: v for k, v in locals().items() if k in _SCHEDULE_OPTIONS}
-        settled = split({"max_attempts": None, **options}, RunOptions)
-        return _ScheduleDecorator(self, name, *settled, fields_of(expression, named), own)
+        settled = split({"max_attempts": None, "run_as": self.principals.system, **options}, RunOptions)
+        return ScheduleDecorator(self, name, *settled, fields_of(expression, named), own)
 
     def register(self, task: TaskFunction[Any, Any]) -> None:
         """Add *task* under its name.
@@ -175,9 +201,31 @@ class Ledger:
             raise NotRegistered(f"no task named {name!r} is registered; registered are: {known}")
         return found
 
+    def around(self, hook: AroundHook) -> AroundHook:
+        """Have *hook* called with each attempt (a `Current`), and what it returns entered around it.
+
+        It is entered after the identity was taken on, outside of the task's own; those added first are outermost. It
+        sees what the task raises; what it raises itself is the failure of the attempt. A decorator of a function that
+        is a ``contextlib.contextmanager``.
+
+        Raises:
+            InvalidOption: It is no function.
+        """
+        self.hooks += hooks(hook)
+        return hook
+
+    def require_capability(self, name: str, user: str) -> None:
+        """Return if *user* has the capability *name*; inside a task `current().require_capability` knows the user.
+
+        Raises:
+            CapabilityMissing: It has not.
+        """
+        self.principals.require(name, user)
+
     def enqueue(self, call: Call[R]) -> Task[R]:
         """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
         new = self._checked(call).new_task(mint(self.clock.now()), self._parent())
+        self.principals.check(new.command.run_as)
         if call.options.with_outcome:
             running = current()
             if running.ledger is not self:
@@ -195,6 +243,8 @@ class Ledger:
 
         Raises:
             InvalidOption: A call is `with_outcome`, which has no place here.
+
+            IdentityNotFound: One shall run as somebody who does not exist or is not active.
         """
         if not isinstance(calls, Iterable):
             raise InvalidOption(f"{shown(calls)} is no series of calls; make them with .call(…)")
@@ -205,6 +255,8 @@ class Ledger:
             if call.options.with_outcome:
                 raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
             new.append(call.new_task(mint(now), parent))
+        for user in {one.command.run_as for one in new}:
+            self.principals.check(user)
         if not new:
             return []
         with self.store.write() as unit:
@@ -285,71 +337,6 @@ class Ledger:
         """Return an act of now by *actor*: by default the worker inside a task, else the operating system's user."""
         check_reason(reason)
         return Act(id=mint(unit.now), at=unit.now, actor=actor_text(actor), reason=reason)
-
-
-class _Decorator:
-    """What ``@ledger.task(…)`` is before it meets its function."""
-
-    def __init__(self, ledger: Ledger, name: str | None, options: Options, traits: Traits) -> None:
-        self._ledger = ledger
-        self._name = name
-        self._options = options
-        self._traits = traits
-
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> AsyncTaskFunction[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> SyncTaskFunction[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else SyncTaskFunction
-        name = self._name_of(function)
-        task: TaskFunction[Any, Any] = kind(self._ledger, function, name, self._options, self._traits)
-        self._register(task)
-        return task
-
-    def _register(self, task: TaskFunction[Any, Any]) -> None:
-        self._ledger.register(task)
-
-    def _name_of(self, function: object) -> str:
-        if not callable(function):
-            raise InvalidOption(f"a task is made of a function; {shown(function)} is none")
-        name = self._name if self._name is not None else getattr(function, "__name__", None)
-        if name is None:
-            raise InvalidOption(f"{shown(function)} has no name of its own; give it one with name='…'")
-        return name
-
-
-class _ScheduleDecorator(_Decorator):
-    """What ``@ledger.schedule(…)`` is before it meets its function."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        name: str | None,
-        options: Options,
-        traits: Traits,
-        fields: Fields,
-        own: Mapping[str, Any],
-    ) -> None:
-        super().__init__(ledger, name, options, traits)
-        self._fields = fields
-        self._own = own
-
-    def _register(self, task: TaskFunction[Any, Any]) -> None:
-        bound = task.bind((), dict(self._own["args"] or {}))
-        described = (inspect.getdoc(task.function) or "").partition("\n")[0] or None
-        defined = definition(
-            name=task.name,
-            task=task.name,
-            fields=self._fields,
-            options=self._options,
-            description=described,
-            **{**self._own, "args": bound},
-        )
-        super()._register(task)
-        self._ledger.schedules.declare(Declaration(name=task.name, definition=defined))
 
 
 def operating_system_user() -> str:

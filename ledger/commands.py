@@ -69,6 +69,7 @@ class Succeed:
     result: Any
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ class Fail:
     forever: bool = False
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class Delay:
     seconds: float
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, NoReturn, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
 from ledger.errors import NotInTask
+from ledger.identities import Principals
 from ledger.progress import MOST, Tell, checked
 from ledger.signals import DEFAULT_DELAY_SECONDS, Delay
+
+if TYPE_CHECKING:
+    from ledger.open_units import OpenUnit
+
+MOST_ACTED_AS = 100
+_NO_PRINCIPALS = Principals(None, "system")
 
 
 class Sink(Protocol):
@@ -22,6 +31,11 @@ class Sink(Protocol):
 
 class Current:
     """The attempt that runs here: its task, number, identity and what it may ask of its runner."""
+
+    acted_as: Mapping[str, None] = MappingProxyType({})
+    """The identities that it has taken on by `acting_as`, each once, in order; the first hundred are kept."""
+    open_units: Sequence[OpenUnit[Any]] = ()
+    """Transactions of the ledger that the attempt has begun and not ended."""
 
     def __init__(
         self,
@@ -35,12 +49,18 @@ class Current:
         is_cancelled: Callable[[], bool] = lambda: False,
         open_sink: Callable[[], Sink] | None = None,
         tell: Tell | None = None,
+        principals: Principals = _NO_PRINCIPALS,
+        is_isolated: bool = False,
     ) -> None:
         self.id = task_id
         self.name = name
         self.attempt = attempt
-        self.run_as = run_as
+        self.task_run_as = run_as
+        """The identity that the task was queued to run as."""
         self.worker = worker
+        self.principals = principals
+        self.is_isolated = is_isolated
+        """Whether the attempt has a process of its own."""
         self.ledger = ledger
         """The ledger that the attempt runs for."""
         self._is_cancelled = is_cancelled
@@ -53,6 +73,30 @@ class Current:
         """Characters written to standard output and error by this attempt so far."""
         self.children: list[NewTask] = []
         """Tasks enqueued `with_outcome=True`: appended with this attempt's success, and only then."""
+
+    @property
+    def run_as(self) -> str:
+        """The identity that acts here: that of the innermost `acting_as`, else the task's."""
+        acting = _acting.get()
+        return acting[1] if acting is not None and acting[0] is self else self.task_run_as
+
+    @property
+    def is_acting(self) -> bool:
+        """Whether another identity than the task's was taken on here, by `acting_as`."""
+        acting = _acting.get()
+        return acting is not None and acting[0] is self
+
+    def acting_as(self, user: str) -> AbstractContextManager[None]:
+        """Act as *user* until the block is left; see `ledger.acting_as`."""
+        return _acting_as(self, user)
+
+    def require_capability(self, name: str, user: str | None = None) -> None:
+        """Return if the identity that acts here, or *user*, has the capability *name*.
+
+        Raises:
+            CapabilityMissing: It has not.
+        """
+        self.principals.require(name, self.run_as if user is None else user)
 
     @property
     def token(self) -> str:
@@ -119,6 +163,7 @@ class Current:
 
 
 _current: ContextVar[Current | None] = ContextVar("workledger_current", default=None)
+_acting: ContextVar[tuple[Current, str] | None] = ContextVar("workledger_acting", default=None)
 
 
 def current() -> Current:
@@ -135,6 +180,46 @@ def current() -> Current:
 
 current_or_none = _current.get
 """Return the attempt that runs in this context, or None."""
+
+
+def acting_as(user: str) -> AbstractContextManager[None]:
+    """Act as *user* until the block is left, however it is left; in this context and in threads begun inside it.
+
+    Raises:
+        NotInTask: No task runs here.
+
+        IdentityNotFound: There is no such identity, or it is not active.
+    """
+    return current().acting_as(user)
+
+
+@contextmanager
+def _acting_as(running: Current, user: str) -> Iterator[None]:
+    running.principals.check(user)
+    token = _acting.set((running, user))
+    try:
+        with running.principals.activate(user):
+            taken: dict[str, None] = running.__dict__.setdefault("acted_as", {})  # of its threads one makes it
+            if len(taken) < MOST_ACTED_AS:
+                taken[user] = None
+            yield
+    finally:
+        _acting.reset(token)
+
+
+def require_capability(name: str, user: str | None = None) -> None:
+    """Return if the identity that acts here, or *user*, has the capability *name*; inside a task.
+
+    Raises:
+        NotInTask: No task runs here, so that no ledger's identities can be meant; `Ledger.require_capability` is for there.
+
+        CapabilityMissing: It has not.
+    """
+    running = _current.get()
+    if running is None:
+        raise NotInTask("no task runs here; outside a task ask a ledger: ledger.require_capability(name, user=…)")
+    running.require_capability(name, user)
+
 
 set_current = _current.set
 reset_current = _current.reset

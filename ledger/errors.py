@@ -45,6 +45,18 @@ class NotFound(LedgerError, LookupError):
     exit_code = 3
 
 
+class IdentityNotFound(NotFound):
+    """The identity that a task shall run as does not exist, or is not active."""
+
+
+class IdentityUnavailable(LedgerError):
+    """The identity exists, but cannot be taken on here: a thread cannot change its user, nor a process without the right."""
+
+
+class CapabilityMissing(LedgerError, PermissionError):
+    """The identity that acts here may not do this."""
+
+
 class Conflict(LedgerError):
     """The state does not allow the command, or somebody else changed it first."""
 
@@ -75,3 +87,7 @@ class TaskEnded(LedgerError):
 
 class NotInTask(LedgerError, LookupError):
     """`ledger.current()` was called outside a running task."""
+
+
+class TransactionLeftOpen(LedgerError):
+    """A task ended inside a transaction of the ledger that it had begun; it was rolled back."""

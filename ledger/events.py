@@ -78,6 +78,8 @@ class TaskSucceeded(Event):
     result: Any = None
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
+    """The identities that the attempt took on beside the one it ran as, each once, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class TaskFailed(Event):
     final: bool
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,7 @@ class TaskDelayed(Event):
     final: bool
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +198,7 @@ class TaskCancelled(Event):
     error: ErrorDetail | None = None
     output: OutputDigest | None = None
     usage: Usage | None = None
+    acted_as: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

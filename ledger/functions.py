@@ -127,6 +127,8 @@ class TaskFunction(Generic[P, R]):
 
             InvalidValue: One of them is not JSON within the limits.
 
+            IdentityNotFound: It shall run as somebody who does not exist or is not active.
+
             StorageUnavailable: The database cannot be used now.
         """
         return self.ledger.enqueue(self.call(*args, **kwargs))

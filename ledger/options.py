@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from ledger.acts import OnDuplicate
+from ledger.current import Current
 from ledger.errors import InvalidOption
 from ledger.limits import check_most
 from ledger.output import OUTPUT_MODES, OutputMode
@@ -16,7 +18,12 @@ from ledger.values import check_name, check_reason, is_number, shown
 
 MAX_SECONDS = 31_536_000
 MAX_DELAY = timedelta(days=3_660)
+MAX_MEMORY = 2**46
 SYSTEM_IDENTITY = "system"
+ISOLATIONS = ("thread", "process")
+
+Around = Callable[[Current], AbstractContextManager[object]]
+"""Makes the context manager that is entered around an attempt; see `Ledger.around`."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -31,6 +38,10 @@ class RunOptions(TypedDict, total=False):
     run_as: str
     labels: Sequence[str]
     output: OutputMode | None
+    isolation: Literal["thread", "process"]
+    memory_limit: int | None
+    cpu_limit: int | None
+    around: Around | Sequence[Around]
 
 
 class TaskOptions(RunOptions, total=False):
@@ -75,11 +86,27 @@ class Traits:
     """Which attempts' output is kept, where the worker's setting `output` does not suit this task."""
     limit: int | None = None
     """How many of its calls may run at once, over all workers; the name of the task is the scope."""
+    isolation: Literal["thread", "process"] = "thread"
+    """Where an attempt runs: on a thread of its worker, or in a fresh process of its own."""
+    memory_limit: int | None = None
+    """Bytes of address space that an attempt may take beyond what its own process begins with."""
+    cpu_limit: int | None = None
+    """Seconds of CPU that an attempt's own process may use."""
+    around: tuple[Around, ...] = ()
+    """What is entered around each attempt, inside of what the ledger has around all of them."""
 
     def __post_init__(self) -> None:
         if self.output is not None:
             one_of("output", self.output, OUTPUT_MODES)
         check_most(self.limit)
+        one_of("isolation", self.isolation, ISOLATIONS)
+        for name, most in (("memory_limit", MAX_MEMORY), ("cpu_limit", MAX_SECONDS)):
+            value = getattr(self, name)
+            if value is not None:
+                _whole(name, value, 1, most, or_none=True)
+                if self.isolation != "process":
+                    raise InvalidOption(f"{name} needs isolation='process': it is the limit of a process")
+        object.__setattr__(self, "around", hooks(self.around))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +198,21 @@ def split(given: Mapping[str, Any], kind: type = TaskOptions) -> tuple[Options, 
     own = {field.name for field in fields(Traits)}
     traits = Traits(**{name: value for name, value in given.items() if name in own})
     return Options().merged({name: value for name, value in given.items() if name not in own}), traits
+
+
+def hooks(around: object) -> tuple[Around, ...]:
+    """Return *around*, one function or several, as a tuple.
+
+    Raises:
+        InvalidOption: It is none.
+    """
+    several = tuple(around) if isinstance(around, list | tuple) else (around,)
+    for hook in several:
+        if not callable(hook):
+            raise InvalidOption(
+                f"around is {shown(hook)}; allowed is a function of the attempt that makes a context manager"
+            )
+    return several
 
 
 def _names(kind: type) -> frozenset[str]:

@@ -34,6 +34,8 @@ class AttemptRecord:
     usage: e.Usage | None = None
     progress: Progress | None = None
     """The last that was stored of what it said of its progress."""
+    acted_as: tuple[str, ...] = ()
+    """The identities that it took on beside the one it ran as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,7 @@ def _attempt(record: TaskRecord, event: Any, outcome: str, **changes: Any) -> Ta
             finished_at=getattr(event, "finished_at", None),
             output=getattr(event, "output", None),
             usage=getattr(event, "usage", None),
+            acted_as=tuple(getattr(event, "acted_as", None) or ()),
             **changes,
         )
         if attempt.number == event.attempt

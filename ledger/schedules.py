@@ -12,7 +12,7 @@ from ledger.clock import from_us, to_us
 from ledger.cron import Fields, Rule
 from ledger.declarations import Declaration, Registered, fields_of, keep_drawn, register, settle
 from ledger.errors import Conflict, InvalidOption
-from ledger.schedule import ScheduleState, default_of, in_force, loads, schedule_stream
+from ledger.schedule import ScheduleState, default_of, definition_of, in_force, loads, schedule_stream
 from ledger.schedule_history import Change, history_of
 from ledger.slots import next_slot_us
 from ledger.store import Unit
@@ -198,7 +198,10 @@ class Schedules:
             NotFound: There is none of this name.
 
             Conflict: A run is running, it is retired, or its component is disabled.
+
+            IdentityNotFound: It runs as somebody who does not exist or is not active.
         """
+        self._ledger.principals.check(definition_of(self.get(name)).run_as)
         return self._ask(name, "run-now", _run_now, reason, actor)
 
     def run_asap(self, name: str, *, reason: str, actor: str | None = None) -> ScheduleState:

@@ -35,6 +35,10 @@ class Shield:
         finally:
             self._threads.discard(me)
 
+    def is_up(self) -> bool:
+        """Return whether this thread must not be disturbed just now."""
+        return threading.get_ident() in self._threads
+
     def raise_in(self, thread: int, kind: type[BaseException]) -> bool:
         """Raise *kind* in a thread at its next instruction, unless it is shielded; return whether that was done."""
         with self._lock:

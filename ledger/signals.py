@@ -37,5 +37,9 @@ class TimeLimit(Exception):
         super().__init__(message)
 
 
+class CpuLimit(Exception):
+    """Raised inside a task that has a process of its own and has used more than its `cpu_limit`; later it is ended."""
+
+
 class OutputLimit(Exception):
     """Raised inside a task that has printed more than any attempt may; each further print raises it again."""

@@ -19,6 +19,7 @@ from ledger.clock import Clock
 from ledger.codec import EventMapper
 from ledger.errors import Conflict, InvalidOption, StorageUnavailable
 from ledger.events import Event
+from ledger.open_units import remembered
 from ledger.sqlite_connection import APPLICATION_ID, LedgerDatastore, translate
 from ledger.statements import statements
 from ledger.store import RawEvent, Recorded
@@ -173,6 +174,7 @@ class SqliteStore:
         self._is_prepared = False
         self._unit: SqliteUnit | None = None
 
+    @remembered
     @contextmanager
     def write(self, wait_seconds: float | None = None) -> Iterator[SqliteUnit]:
         """Begin a transaction that may write; makes the log's tables in a new file."""
@@ -190,6 +192,7 @@ class SqliteStore:
             if unit.lost is not None:  # caught by the caller: a half-done append must not be committed
                 raise unit.lost
 
+    @remembered
     @contextmanager
     def read(self) -> Iterator[SqliteUnit]:
         """Begin a transaction that only reads."""

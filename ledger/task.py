@@ -161,6 +161,7 @@ def _succeeded(state: TaskState, command: c.Succeed, act: c.Act) -> e.TaskSuccee
             "result": command.result,
             "output": command.output,
             "usage": command.usage,
+            "acted_as": command.acted_as,
         }
     )
 
@@ -179,6 +180,7 @@ def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Inter
                 final=command.forever or last,
                 output=command.output,
                 usage=command.usage,
+                acted_as=command.acted_as,
             )
         case c.Delay():
             return e.TaskDelayed(
@@ -190,6 +192,7 @@ def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Inter
                 final=last,
                 output=command.output,
                 usage=command.usage,
+                acted_as=command.acted_as,
             )
         case c.Lose():
             return e.AttemptLost(
@@ -227,6 +230,7 @@ def _cancelled(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Interrup
         error=command.error if isinstance(command, c.Fail) else None,
         output=command.output if isinstance(command, c.Fail | c.Delay) else None,
         usage=command.usage if isinstance(command, c.Fail | c.Delay) else None,
+        acted_as=command.acted_as if isinstance(command, c.Fail | c.Delay) else None,
     )
 
 

@@ -133,11 +133,12 @@ def run(
 
 
 def _run(session: Session, settings: Settings, **bounds: Any) -> int:
-    from runner import shell, supervisor  # the other commands need none of it
+    from runner import hygiene, shell, supervisor  # the other commands need none of it
     from runner.options import RunOptions
 
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
     run_options = RunOptions(app=session.app or "", **bounds, **settings.model_dump(include=shared))
+    hygiene.NOTES.take()  # before the application takes the functions that are watched
     ledger = session.ledger() if settings.allow_shell and not session.app else session.app_ledger()
     if settings.allow_shell:
         shell.allow_shell(ledger)

@@ -119,8 +119,8 @@ def _follow(ledger: Ledger, task_id: str, attempt: int, show: Show) -> Iterator[
 def _first_line(record: TaskRecord, attempt: AttemptRecord) -> str:
     state = record.state
     return clean(
-        f"attempt {attempt.number} of {state.name} ({state.task_id}), run as {state.run_as}, worker {attempt.worker}, "
-        f"claimed {stamp(attempt.claimed_at)}"
+        f"attempt {attempt.number} of {state.name} ({state.task_id}), asked for by {record.queued.actor}, "
+        f"run as {state.run_as}, worker {attempt.worker}, claimed {stamp(attempt.claimed_at)}"
     )
 
 
@@ -131,6 +131,8 @@ def _last_line(attempt: AttemptRecord) -> str:
         parts.append(f"after {(to_us(ended) - to_us(began)) / 1e6:.3f} s")
     if attempt.progress is not None:
         parts.append(" ".join(filter(None, ("progress", attempt.progress.text, short(attempt.progress.message)))))
+    if attempt.acted_as:
+        parts.append(f"acted as {', '.join(attempt.acted_as)}")
     usage, kept = attempt.usage or {}, attempt.output or {}
     if "cpu_seconds" in usage:
         parts.append(f"CPU {usage['cpu_seconds']:.3f} s")

@@ -30,7 +30,7 @@ from projections.tasks import stamp
 from runner.render import Output, print_line, print_list, print_object, to_json
 
 _ENVELOPE = ("originator_id", "originator_version", "command", "at", "actor", "reason")
-_LIST_COLUMNS = ("id", "name", "queue", "state", "attempt", "due_at", "run_as", "error")
+_LIST_COLUMNS = ("id", "name", "queue", "state", "attempt", "due_at", "actor", "run_as", "error")
 _EVENT_COLUMNS = ("position", "version", "type", "at", "actor", "reason", "data")
 
 tasks = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and change tasks.")
@@ -274,6 +274,7 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
                 "worker": attempt.worker,
                 "claimed_at": attempt.claimed_at,
                 "ended_at": attempt.ended_at,
+                "acted_as": ", ".join(attempt.acted_as) or None,
                 "cause": attempt.cause or (attempt.error or {}).get("message"),
             }
             for attempt in record.attempts

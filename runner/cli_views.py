@@ -86,7 +86,7 @@ def queue_list(context: typer.Context, output: Form = Output.table) -> None:
 
 
 def now(context: typer.Context, output: Form = Output.table) -> None:
-    """Show what runs now: task, identity, worker, host, pid, since when, attempt, how far it is, whether it is slow.
+    """Show what runs now: task, who asked, as whom it runs, worker, host, pid, since when, attempt, progress, slowness.
 
     Before it stands what keeps work from going on: disabled runners, paused queues, workers that were told to leave; in
     JSON as `control`.

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from ledger import commands as c
 from ledger.api import Ledger
-from ledger.current import Current, reset_current, set_current
-from ledger.errors import InvalidArguments, InvalidValue
+from ledger.current import Current, set_current
+from ledger.errors import IdentityNotFound, InvalidArguments, InvalidValue
 from ledger.events import ErrorDetail, OutputDigest, Usage
 from ledger.functions import TaskFunction
-from ledger.output import OutputMode
+from ledger.output import OutputMode, Printed
 from ledger.progress import Tell
 from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
@@ -22,6 +25,7 @@ from ledger.values import copy_json
 from runner.cycle import Claimed, Finished
 from runner.progress import Latest
 from runner.recorder import Recorder
+from runner.surroundings import GoneAtStart, await_within, call_within, close
 from runner.usage import Meter
 
 MAX_MESSAGE = 4_000
@@ -57,6 +61,13 @@ class _Left(Exception):
         self.error = error
 
 
+class Run(Protocol):
+    """Runs one attempt's function somewhere else; *current* is the attempt as it is seen here."""
+
+    def __call__(self, ledger: Ledger, claimed: Claimed, current: Current) -> Finished:
+        """Return how it finished. What it prints is printed here."""
+
+
 def execute(
     ledger: Ledger,
     claimed: Claimed,
@@ -66,18 +77,14 @@ def execute(
     open_recorder: Callable[[], Recorder] | None = None,
     mode: OutputMode = "all",
     tell: Tell | None = None,
+    run: Run | None = None,
 ) -> Finished:
-    """Run one attempt here and return how it finished, with what it printed where *open_recorder* is given.
+    """Run one attempt, here or by *run*, and return how it finished, with what it printed where *open_recorder* is given.
 
     It is called at the first print; *mode* says which attempts' output is kept, the task's own mode before it. *tell*
     gets what the task says of its progress; without it the last word comes with the outcome.
     """
-    if tell is None:
-        latest = Latest()
-        finished = execute(
-            ledger, claimed, is_cancelled, run_async, open_recorder=open_recorder, mode=mode, tell=latest.tell
-        )
-        return latest.last_word(claimed, finished)
+    latest = Latest()
     state = claimed.state
     function = ledger.functions[state.name]
     mode = function.traits.output or mode
@@ -90,18 +97,45 @@ def execute(
         ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
-        tell=tell,
+        tell=tell or latest.tell,
+        principals=ledger.principals,
     )
+    if run is None:
+        finished = run_here(ledger, claimed, current, run_async, mode)
+    else:
+        finished = _with_output(run(ledger, claimed, current), current, mode)
+    return finished if tell is not None else latest.last_word(claimed, finished)
+
+
+def _with_output(finished: Finished, current: Current, mode: OutputMode) -> Finished:
+    """Return how an attempt finished elsewhere with what it printed here."""
+    printed = _end(current, is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
+    if printed is None or isinstance(finished.command, c.Lose | c.Interrupt):  # which say nothing of it
+        return replace(finished, printed=printed)
+    return replace(finished, command=replace(finished.command, output=printed.digest), printed=printed)
+
+
+def run_here(
+    ledger: Ledger, claimed: Claimed, current: Current, run_async: RunAsync = run_coroutine, mode: OutputMode = "all"
+) -> Finished:
+    """Run the attempt *current* in this thread, in a context of its own, and return how it finished."""
+    function = ledger.functions[claimed.state.name]
     meter, started_at = Meter(is_async=function.is_async), ledger.clock.now()
-    result, error = _run(function, claimed, current, run_async)
+    result, error = _run(ledger, function, claimed, current, run_async)
     finished_at, usage = ledger.clock.now(), meter.read()
-    current.end()
-    recorder = current.opened
-    printed = recorder.close(is_kept=mode == "all" or error is not None) if isinstance(recorder, Recorder) else None
-    report = _Report(claimed, started_at, finished_at, usage, None if printed is None else printed.digest)
+    printed = _end(current, is_kept=mode == "all" or error is not None)
+    output = None if printed is None else printed.digest
+    report = _Report(claimed, started_at, finished_at, usage, output, list(current.acted_as) or None)
     if error is not None:
         return Finished(claimed, _raised(error, report), (), printed)
     return Finished(claimed, _succeeded(result, report), tuple(current.children), printed)
+
+
+def _end(current: Current, *, is_kept: bool) -> Printed | None:
+    """Return what is left to store of what the attempt has printed."""
+    current.end()
+    recorder = current.opened
+    return recorder.close(is_kept=is_kept) if isinstance(recorder, Recorder) else None
 
 
 class _Report(NamedTuple):
@@ -112,19 +146,27 @@ class _Report(NamedTuple):
     finished_at: datetime
     usage: Usage
     output: OutputDigest | None
+    acted_as: list[str] | None
 
 
 def _run(
-    function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
+    ledger: Ledger, function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
 ) -> tuple[Any, BaseException | None]:
     """Return what the function returned, or what it raised."""
-    token = set_current(current)
+    hooks = ledger.hooks + function.traits.around
+    context = copy_context()
+    context.run(set_current, current)
     try:
-        return _checked(_call(function, claimed, run_async), function.name), None
+        if hooks or not ledger.principals.is_plain:
+            call = partial(_call, function, claimed, current, run_async)
+            result = context.run(call_within, ledger, current, hooks, call)
+        else:
+            result = context.run(_call, function, claimed, current, run_async)
+        close(current, None)
     except BaseException as error:
+        close(current, error)
         return None, error
-    finally:
-        reset_current(token)
+    return result, None
 
 
 def _succeeded(result: Any, report: _Report) -> c.Succeed:
@@ -137,6 +179,7 @@ def _succeeded(result: Any, report: _Report) -> c.Succeed:
         result=result,
         output=report.output,
         usage=report.usage,
+        acted_as=report.acted_as,
     )
 
 
@@ -151,14 +194,15 @@ def _checked(result: Any, name: str) -> Any:
         raise _BadResult(str(error)) from None
 
 
-def _call(function: TaskFunction[Any, Any], claimed: Claimed, run_async: RunAsync) -> Any:
+def _call(function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync) -> Any:
     args, kwargs = function.unbind(claimed.args)
-    if function.is_async:
-        try:
-            return run_async(function.function(*args, **kwargs), claimed.state.timeout)
-        except _Left as left:
-            raise left.error from None
-    return function.function(*args, **kwargs)
+    if not function.is_async:
+        return _checked(function.function(*args, **kwargs), function.name)
+    try:
+        coroutine = await_within(current, function.function(*args, **kwargs))
+        return _checked(run_async(coroutine, claimed.state.timeout), function.name)
+    except _Left as left:
+        raise left.error from None
 
 
 def _raised(error: BaseException, report: _Report) -> c.Fail | c.Delay:
@@ -170,10 +214,11 @@ def _raised(error: BaseException, report: _Report) -> c.Fail | c.Delay:
         "finished_at": report.finished_at,
         "output": report.output,
         "usage": report.usage,
+        "acted_as": report.acted_as,
     }
     if isinstance(error, Delay):
         return c.Delay(seconds=error.seconds, **told)
-    is_forever = isinstance(error, Fail) or is_never_retried(report.claimed.retry, error)
+    is_forever = isinstance(error, Fail | GoneAtStart) or is_never_retried(report.claimed.retry, error)
     return c.Fail(error=describe(error), forever=is_forever, **told)
 
 
@@ -184,14 +229,15 @@ def _is_ours(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> ErrorDetail:
     """Return what is kept of *error*: text that any database can hold, cut to a bounded length."""
-    kind = InvalidValue if isinstance(error, _BadResult) else type(error)
+    kinds: dict[type, type] = {_BadResult: InvalidValue, GoneAtStart: IdentityNotFound}
+    kind = kinds.get(type(error), type(error))
     name = kind.__qualname__ if kind.__module__ in ("builtins", "ledger.signals") else class_name(kind)
     try:
         message = str(error)
     except Exception as broken:
         message = f"<its text cannot be had: {type(broken).__name__}>"
     is_call = isinstance(error, InvalidArguments) and error.__traceback__ is not None and _is_ours(error)
-    frames = "" if isinstance(error, _BadResult) or is_call else "".join(traceback.format_exception(error))
+    frames = "" if type(error) in kinds or is_call else "".join(traceback.format_exception(error))
     return ErrorDetail(type=name, message=_storable(message, MAX_MESSAGE), traceback=_storable(frames, MAX_TRACEBACK))
 
 

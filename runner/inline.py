@@ -1,4 +1,4 @@
-"""Run the queue here, in the caller's thread, to the end: for tests and scripts; no threads, no sleeping."""
+"""Run the queue here, in the caller's thread, to the end: for tests and scripts; no threads, no processes, no sleeping."""
 
 from __future__ import annotations
 

@@ -48,6 +48,11 @@ def bloated(run: RunOptions, taken: int) -> Leave | None:
     return Leave(f"recycled at {resident} MiB of memory; at most {run.max_memory_per_worker} are allowed", REPLACED)
 
 
+def unfit(what: str | None) -> Leave | None:
+    """Return why the worker leaves where a task has left *what* behind that cannot be restored, or None."""
+    return None if what is None else Leave(f"stopped, to be replaced: {what}", REPLACED)
+
+
 def resident_mebibytes() -> int:
     """Return the resident memory of this process, in MiB."""
     return int(psutil.Process().memory_info().rss // MEBIBYTE)

@@ -13,6 +13,8 @@ MESSAGES = {
     "worker_died": "worker died",
     "worker_killed": "worker ended: silent or past a hard timeout",
     "attempt_failed": "attempt failed",
+    "attempt_lost": "attempt lost",
+    "left_behind": "a task left the process changed; restored",
     "result_rejected": "late results rejected",
     "attempts_ended": "attempts of a gone worker recorded",
     "storage_unavailable": "storage unavailable, trying again",

@@ -70,6 +70,11 @@ def catch_output(limit: int, echo: Echo | None = None) -> None:
 
     Attempts whose output is kept give it to *echo* themselves.
     """
+    _catch_children(catch_streams(limit, echo))
+
+
+def catch_streams(limit: int, echo: Echo | None = None) -> dict[Stream, Any]:
+    """Catch what attempts print through Python's streams and loggers, also from threads; return the new streams."""
     out, error = sys.stdout, sys.stderr
     streams: dict[Stream, TaskStream] = {
         "stdout": TaskStream("stdout", out, limit, echo),
@@ -78,7 +83,7 @@ def catch_output(limit: int, echo: Echo | None = None) -> None:
     sys.stdout, sys.stderr = streams["stdout"], streams["stderr"]
     _catch_logging({id(out): sys.stdout, id(error): sys.stderr})
     _catch_threads()
-    _catch_children(streams)
+    return streams
 
 
 def _catch_logging(streams: dict[int, Any]) -> None:

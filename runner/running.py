@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from ledger.clock import from_us, to_us
 from ledger.statements import statements
 from ledger.store import Snapshot
@@ -13,6 +15,7 @@ SQL = statements("projections", "sql/sqlite/tasks.sql")
 COLUMNS: tuple[str, ...] = (
     "task",
     "name",
+    "actor",
     "run_as",
     "worker",
     "host",
@@ -32,6 +35,7 @@ def running_rows(snapshot: Snapshot, slow_seconds: float, stuck_seconds: float) 
     rows = []
     for *found, version in snapshot.rows(SQL["running_now"]):
         row = dict(zip(COLUMNS, found, strict=False))
+        row["actor"] = orjson.loads(row["actor"])["actor"]  # of the stored TaskQueued
         seconds = round((now_us - row["since"]) / 1_000_000, 3)
         progress = progress_of(snapshot, row["task"], version, row["attempt"])
         slow = "critical" if seconds > stuck_seconds else "warning" if seconds > slow_seconds else None

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ledger import commands as c
@@ -20,6 +21,8 @@ from ledger.task import CANCEL_GRACE_SECONDS
 from runner.board import Board
 from runner.cycle import Claimed, Finished
 from runner.execute import describe, execute, within
+from runner.hygiene import Hygiene
+from runner.isolation import SERVER_GONE, Bounds, Isolation
 from runner.options import RunOptions
 from runner.output import Echo
 from runner.progress import Latest
@@ -45,6 +48,8 @@ class Held:
     recorder: Recorder | None = None
     """What it prints, once it has printed."""
     progress: Latest = field(default_factory=Latest)
+    is_isolated: bool = False
+    """It runs in a process of its own, which alone is ended at its deadline."""
 
 
 def give_back(held: Held, why: str | None = None) -> Finished:
@@ -58,6 +63,7 @@ class Pool:
     """Threads that execute held attempts. *nudge* is called when an outcome should be recorded soon.
 
     A claim older than *give_back_seconds* is not begun but given back. What attempts print is also given to *echo*.
+    Those that need processes of their own get them by *isolation*; *hygiene* sees that the others leave nothing behind.
     """
 
     def __init__(
@@ -68,8 +74,15 @@ class Pool:
         nudge: Callable[[], None],
         give_back_seconds: float,
         echo: Echo | None = None,
+        *,
+        isolation: Isolation | None = None,
+        hygiene: Hygiene | None = None,
     ) -> None:
         self._echo = echo
+        self._isolation = isolation
+        self._hygiene = hygiene
+        self.unfit: str | None = None
+        """Why this process should begin no more attempts: they are given back."""
         self._options = run
         self._give_back_seconds = give_back_seconds
         self._ledger = ledger
@@ -120,6 +133,10 @@ class Pool:
                 self._more.get()
                 continue
             started = time.monotonic()
+            if self.unfit is not None:
+                self.done.append((held, give_back(held, f"to be replaced: {self.unfit}")))
+                self._announce()
+                continue
             if held.taken_at < started - self._give_back_seconds:  # this process slept: it may be another's by now
                 self.done.append((held, give_back(held)))
                 self._announce()
@@ -148,17 +165,51 @@ class Pool:
 
     def _run(self, held: Held, started: float) -> Finished:
         state = held.claimed.state
-        hard = 0.0
-        if state.timeout is not None:
-            hard = started + state.timeout + state.kill_after
-            if not self._ledger.functions[state.name].is_async:
-                held.thread = threading.get_ident()
-                held.soft_deadline = started + state.timeout
+        function = self._ledger.functions[state.name]
+        if function.traits.isolation == "process" and self._isolation is not None:
+            return self._run_isolated(held, started, self._isolation)
+        if state.timeout is not None and not function.is_async:
+            held.thread = threading.get_ident()
+            held.soft_deadline = started + state.timeout
+        self._begin(held, started)
+        if self._hygiene is None:
+            return self._run_here(held)
+        self._hygiene.begin(state.task_id)
+        finished = self._run_here(held)
+        self.unfit = self._hygiene.end(state.task_id, time.monotonic()) or self.unfit
+        return finished
+
+    def _begin(self, held: Held, started: float) -> None:
+        state = held.claimed.state
+        hard = 0.0 if state.timeout is None else started + state.timeout + state.kill_after
         held.deadline = hard
         held.is_begun = True
-        self._board.begin(held.slot, hard)
+        self._board.begin(held.slot, 0.0 if held.is_isolated else hard)
         if held.is_cancelled:
             self.end_by(held, started + CANCEL_GRACE_SECONDS)
+
+    def _run_isolated(self, held: Held, started: float, isolation: Isolation) -> Finished:
+        """Run it in a process of its own. The limits of its time are kept from here, and no business of the supervisor's."""
+        state = held.claimed.state
+        held.is_isolated = True
+        self._begin(held, started)
+        is_async = self._ledger.functions[state.name].is_async
+        soft = 0.0 if state.timeout is None or is_async else started + state.timeout
+        bounds = Bounds(lambda: held.is_cancelled, lambda: held.deadline, soft)
+        finished = execute(
+            self._ledger,
+            held.claimed,
+            bounds.is_cancelled,
+            open_recorder=lambda: self._open_recorder(held),
+            mode=self._options.output,
+            tell=held.progress.tell,
+            run=partial(isolation.run, bounds=bounds),
+        )
+        if isolation.is_broken:
+            self.unfit = SERVER_GONE
+        return finished
+
+    def _run_here(self, held: Held) -> Finished:
         try:
             finished = execute(
                 self._ledger,
@@ -177,7 +228,8 @@ class Pool:
     def end_by(self, held: Held, deadline: float) -> None:
         """Have the process of a begun attempt ended at *deadline*, if it is not to be ended before."""
         held.deadline = min(held.deadline or deadline, deadline)
-        self._board.begin(held.slot, held.deadline)
+        if not held.is_isolated:
+            self._board.begin(held.slot, held.deadline)
 
     def _open_recorder(self, held: Held) -> Recorder:
         held.recorder = Recorder(self._options.output_keep, self._ledger.clock, self._echo)

@@ -8,7 +8,7 @@ import time
 
 from ledger.events import Usage
 
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kibibytes elsewhere
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, kibibytes elsewhere
 
 
 class Meter:
@@ -19,7 +19,7 @@ class Meter:
 
     def read(self) -> Usage:
         """Return what was used until now."""
-        usage = Usage(peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)
+        usage = Usage(peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT)
         if self._started is not None:
             usage["cpu_seconds"] = round(time.thread_time() - self._started, 6)
         return usage

@@ -27,7 +27,9 @@ from runner.board import DONE, Board
 from runner.cycle import Begun, Claimed, Cycle, Finished, Turn
 from runner.echo import Echo
 from runner.heartbeat import host_name, show
-from runner.leaving import Leave, bloated, spent, told
+from runner.hygiene import Hygiene
+from runner.isolation import Isolation
+from runner.leaving import Leave, bloated, spent, told, unfit
 from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
 from runner.notices import Notices
@@ -97,13 +99,15 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(SWITCH_SECONDS)
         run = self._options.run
+        isolation = Isolation.if_needed(self._ledger, run.output_limit)  # before the first thread
         echo = Echo({"stdout": sys.stdout, "stderr": sys.stderr}) if run.output_echo else None
         put = echo.put if echo else None
         catch_output(run.output_limit, put)
         gc.freeze()  # what is imported by now stays: no collection looks at it again
         threading.Thread(target=self._watch, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor blocked them before the fork
-        self._pool = Pool(self._ledger, self._board, run, self._wake.nudge, self._give_back_seconds, put)
+        self._pool = Pool(self._ledger, self._board, run, self._wake.nudge, self._give_back_seconds, put,
+                          isolation=isolation, hygiene=Hygiene(self._say_left))  # fmt: skip
         pause = 0.1
         while True:
             try:
@@ -126,7 +130,12 @@ class Worker:
         if echo is not None:
             echo.close(ECHO_SECONDS)
         self._log.info("worker_stopped", cause=leave.cause)
+        if isolation is not None:
+            isolation.close()
         return leave.left
+
+    def _say_left(self, task_id: str, what: list[str]) -> None:
+        self._log.warning("left_behind", task=task_id, what=what)
 
     @property
     def _actor(self) -> str:
@@ -177,7 +186,7 @@ class Worker:
         """Run one cycle and hand out what it claimed."""
         if not self._is_registered:
             self._register()
-        self._leave = self._leave or bloated(self._options.run, self._taken)
+        self._leave = self._leave or bloated(self._options.run, self._taken) or unfit(self._pool.unfit)
         self._collect()
         self._wake.forget_commits()
         self._beat()
@@ -242,6 +251,10 @@ class Worker:
         self._board.release(held.slot)
         if isinstance(finished.command, c.Interrupt):
             self._board.count(taken=-1)
+        if isinstance(finished.command, c.Lose):
+            self._board.count(raised=1)
+            self._log.warning("attempt_lost", task=state.task_id, name=state.name, attempt=state.attempt,
+                              cause=finished.command.cause)  # fmt: skip
         if isinstance(finished.command, c.Fail):
             self._board.count(raised=1)
             error = finished.command.error

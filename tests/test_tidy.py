@@ -22,6 +22,7 @@ MAY_USE_TIME = {
     "runner/supervisor.py": "watches its children on the host's monotonic clock",
     "runner/wake.py": "waits for a commit or a deadline",
     "runner/threads.py": "measures attempts for their timeouts",
+    "runner/isolation.py": "watches the processes of isolated attempts on the host's monotonic clock",
     "runner/usage.py": "reads the CPU time of a thread",
     "runner/demo.py": "watches its workers from outside and says how long they took",
 }

@@ -118,8 +118,9 @@ SELECT queue,
   FROM queue GROUP BY queue ORDER BY queue;
 
 -- running_now --
-SELECT q.task_id, q.name, q.run_as, q.worker, w.host, w.pid, q.claimed_us, q.attempt, q.version
-  FROM queue AS q LEFT JOIN workers AS w ON w.worker_id = q.worker
+-- What runs, with the state of its TaskQueued, which has who asked for it.
+SELECT q.task_id, q.name, e.state, q.run_as, q.worker, w.host, w.pid, q.claimed_us, q.attempt, q.version
+  FROM queue AS q JOIN stored_events AS e ON e.rowid = q.position LEFT JOIN workers AS w ON w.worker_id = q.worker
  WHERE q.status = 'running' ORDER BY q.claimed_us, q.position;
 
 -- count_before --
