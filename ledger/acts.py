@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ledger import commands as c
-from ledger import keys
+from ledger import keys, moments
 from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
 from ledger.ids import task_stream
+from ledger.ledger_events import ReadRecorded
 from ledger.notices import of_task
 from ledger.schedule import LEDGER_STREAM, schedule_stream
 from ledger.schedule_events import RunRequested
 from ledger.store import Snapshot, Unit
-from ledger.task import WAITING, TaskState, decide, due_at, evolve, holds_key
+from ledger.task import WAITING, TaskState, decide, evolve, holds_key
 
 OnDuplicate = Literal["return", "reschedule"]
+Answer = Literal["queued", "unchanged", "rescheduled", "running"]
+"""What became of a request: a new task, or what became of the live task that holds its key; a running one is left alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,10 @@ class NewTask:
     task_id: str
     command: c.Queue
     on_duplicate: OnDuplicate = "return"
+    is_due_given: bool = False
+    """Whether the request says when it is due: without that no holder of its key is moved."""
+    former_streams: tuple[str, ...] = ()
+    """Streams that its key had under older names of the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,12 @@ class Queued:
     """How a request ended: *task_id* is the existing task's where *is_duplicate*."""
 
     task_id: str
-    is_duplicate: bool = False
+    answer: Answer = "queued"
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether the task was there already."""
+        return self.answer != "queued"
 
 
 def load(snapshot: Snapshot, task_id: str) -> TaskState:
@@ -64,10 +76,11 @@ def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates
     for new in tasks:
         held_by = _reserve(unit, new, act, events, reserved)
         if held_by is not None:
-            events += _meet_holder(unit, held_by, new, act, holders)
+            answer, moved = _meet_holder(unit, held_by, new, act, holders)
+            events += moved
             if keep_duplicates:
                 events += _queued_and_cancelled(new, held_by, act)
-            answers.append(Queued(task_id=held_by, is_duplicate=True))
+            answers.append(Queued(task_id=held_by, answer=answer))
             continue
         [queued] = decide(TaskState(new.task_id), new.command, act)
         events.append(queued)
@@ -83,31 +96,50 @@ def _reserve(unit: Unit, new: NewTask, act: c.Act, events: list[Event], reserved
     stream, key = new.command.key_stream, new.command.unique_key
     if stream is None or key is None:
         return None
-    if stream in reserved:
-        return reserved[stream]
-    last = unit.last(stream)
-    held_by = keys.holder(last)
-    if held_by is None:
-        events.append(keys.reserve(stream, last, new.task_id, key, act))
-        reserved[stream] = new.task_id
-    return held_by
+    last: Event | None = None
+    for one in (*new.former_streams, stream):
+        if one in reserved:
+            return reserved[one]
+        last = unit.last(one)
+        held_by = keys.holder(last)
+        if held_by is None:
+            continue
+        expired = _expire(unit, held_by, act)
+        if not expired:
+            return held_by
+        events += expired
+        last = expired[-1]
+    events.append(keys.reserve(stream, last, new.task_id, key, act))
+    reserved[stream] = new.task_id
+    return None
 
 
-def _meet_holder(unit: Unit, held_by: str, new: NewTask, act: c.Act, holders: dict[str, TaskState]) -> list[Event]:
+def _expire(unit: Unit, held_by: str, act: c.Act) -> list[Event]:
+    """Return the events that end a holder which has expired and no worker has met yet; the last frees its key."""
+    state = load(unit, held_by)
+    return settle(unit, state, c.Expire(), act)[1]
+
+
+def _meet_holder(
+    unit: Unit, held_by: str, new: NewTask, act: c.Act, holders: dict[str, TaskState]
+) -> tuple[Answer, list[Event]]:
     """Move the due time of a waiting holder where the call asked for that; a running one is left alone.
 
-    *holders* are the tasks as this act has queued or moved them so far.
+    A call that does not say when it is due moves nothing. *holders* are the tasks as this act has queued or moved them
+    so far.
     """
     if new.on_duplicate != "reschedule":
-        return []
+        return "unchanged", []
     state = holders.get(held_by) or load(unit, held_by)
-    moment = due_at(new.command, act)
-    if state.status != WAITING or state.due_us == to_us(moment):
-        return []
+    wanted = moments.of(new.command, act.at)
+    if state.status != WAITING:
+        return "running", []
+    if not new.is_due_given or state.due_us == to_us(wanted["due_at"]):
+        return "unchanged", []
     reason = act.reason or "enqueued again with on_duplicate=reschedule"
-    [moved] = decide(state, c.Reschedule(due_at=moment), replace(act, reason=reason))
+    [moved] = decide(state, c.Reschedule(**wanted), replace(act, reason=reason))
     holders[held_by] = evolve(state, moved)
-    return [moved]
+    return "rescheduled", [moved]
 
 
 def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]:
@@ -167,11 +199,36 @@ def retry(unit: Unit, task_id: str, act: c.Act) -> TaskState:
     first = recorded[0].event if recorded else None
     if not isinstance(first, TaskQueued):
         raise NotFound(f"there is no task {task_id} in this ledger")
-    queued = c.Queue(**{name: getattr(first, name) for name in c.Queue.__dataclass_fields__ if name != "delay_us"})
+    queued = c.Queue(**{n: getattr(first, n) for n in c.Queue.__dataclass_fields__ if n not in c.NOT_STORED})
     after = act_on(unit, task_id, c.RetryNow(queued=queued), act)
     if first.schedule is not None:
         unit.append([_run_again(unit, first.schedule, task_id, act)])
     return after
+
+
+def reveal(unit: Unit, task_id: str, act: c.Act) -> dict[str, Any]:
+    """Record that the actor is shown a task's arguments, and return them, the hidden ones too.
+
+    Raises:
+        NotFound: The ledger has no such task.
+    """
+    recorded = unit.stream(task_stream(task_id))
+    first = recorded[0].event if recorded else None
+    if not isinstance(first, TaskQueued):
+        raise NotFound(f"there is no task {task_id} in this ledger")
+    last = unit.last(LEDGER_STREAM)
+    read = ReadRecorded(
+        originator_id=LEDGER_STREAM,
+        originator_version=last.originator_version + 1 if last else 1,
+        command=act.id,
+        at=act.at,
+        actor=act.actor,
+        reason=act.reason,
+        task=task_id,
+        what=["arguments"],
+    )
+    unit.append([read])
+    return first.args
 
 
 def _run_again(unit: Unit, schedule: str, task_id: str, act: c.Act) -> RunRequested:

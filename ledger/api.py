@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import inspect
 import os
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from ledger import acts
+from ledger.acts import NewTask
+from ledger.asynchronous import Gate, in_thread
 from ledger.clock import Clock, SystemClock
 from ledger.commands import Act, Cancel, Reschedule
 from ledger.controls import Controls
@@ -27,7 +30,7 @@ from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOpt
 from ledger.schedules import Schedules
 from ledger.sqlite import SqliteStore
 from ledger.store import Unit
-from ledger.values import check_name, check_reason, shown
+from ledger.values import check_name, check_reason, require_reason, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +81,7 @@ class Ledger:
         self.store = SqliteStore(url, self.clock)
         self.name = name
         self.functions: dict[str, TaskFunction[Any, Any]] = {}
+        """The registered tasks by name; one with aliases stands under each of them too."""
         self.notice_hooks: dict[str, Hook] = {}
         """What is called with each notice, by name; see `on_notice`."""
         self.schedules = Schedules(self)
@@ -163,15 +167,18 @@ class Ledger:
         return ScheduleDecorator(self, name, *settled, fields_of(expression, named), own)
 
     def register(self, task: TaskFunction[Any, Any]) -> None:
-        """Add *task* under its name.
+        """Add *task* under its name and its aliases.
 
         Raises:
-            InvalidOption: Another function has this name.
+            InvalidOption: Another function has one of them as its name or alias.
         """
         check_name(task.name, "task name")
-        if task.name in self.functions:
-            raise InvalidOption(f"a task named {task.name!r} is registered already; give one of them name='…'")
-        self.functions[task.name] = task
+        names = (task.name, *task.traits.aliases)
+        for name in names:
+            if name in self.functions or names.count(name) > 1:
+                what = "a task" if name == task.name else f"task {task.name!r} has the alias {name!r}, but a task"
+                raise InvalidOption(f"{what} named {name!r} is registered already; give one of them name='…'")
+        self.functions.update(dict.fromkeys(names, task))
 
     def on_notice(self, hook: H) -> H:
         """Have *hook* called with each `Notice` that is raised from now on, by a worker; a decorator.
@@ -225,16 +232,24 @@ class Ledger:
     def enqueue(self, call: Call[R]) -> Task[R]:
         """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
         new = self._checked(call).new_task(mint(self.clock.now()), self._parent())
-        self.principals.check(new.command.run_as)
         if call.options.with_outcome:
+            self.principals.check(new.command.run_as)
             running = current()
             if running.ledger is not self:
                 raise InvalidOption("with_outcome is for the ledger that the running task is in; this is another one")
             running.children.append(new)
             return Task(self, new.task_id)
-        with self.store.write() as unit:
-            [queued] = acts.enqueue(unit, [new], self.act(unit, call.options.actor, call.options.reason))
-        return Task(self, queued.task_id, duplicate=queued.is_duplicate)
+        [task] = self._append([new], call.options.actor, call.options.reason)
+        return task
+
+    async def aenqueue(self, call: Call[R]) -> Task[R]:
+        """Queue one call from async code; see `TaskFunction.aenqueue`."""
+        if call.options.with_outcome:
+            return self.enqueue(call)  # nothing is stored yet
+        new = [self._checked(call).new_task(mint(self.clock.now()), self._parent())]
+        actor, reason = call.options.actor, call.options.reason
+        [task] = await in_thread(lambda gate: self._append(new, actor, reason, gate))
+        return task
 
     def enqueue_many(
         self, calls: Iterable[Call[Any]], *, actor: str | None = None, reason: str | None = None
@@ -246,6 +261,16 @@ class Ledger:
 
             IdentityNotFound: One shall run as somebody who does not exist or is not active.
         """
+        return self._append(self._requests(calls), actor, reason)
+
+    async def aenqueue_many(
+        self, calls: Iterable[Call[Any]], *, actor: str | None = None, reason: str | None = None
+    ) -> list[Task[Any]]:
+        """Queue many calls in one commit from async code; see `enqueue_many` and `TaskFunction.aenqueue`."""
+        new = self._requests(calls)
+        return await in_thread(lambda gate: self._append(new, actor, reason, gate))
+
+    def _requests(self, calls: Iterable[Call[Any]]) -> list[NewTask]:
         if not isinstance(calls, Iterable):
             raise InvalidOption(f"{shown(calls)} is no series of calls; make them with .call(…)")
         parent = self._parent()
@@ -255,13 +280,23 @@ class Ledger:
             if call.options.with_outcome:
                 raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
             new.append(call.new_task(mint(now), parent))
-        for user in {one.command.run_as for one in new}:
-            self.principals.check(user)
+        return new
+
+    def _append(
+        self, new: list[NewTask], actor: str | None, reason: str | None, gate: Gate | None = None
+    ) -> list[Task[Any]]:
+        """Queue *new* in one commit, through the *gate* that may still give it up."""
         if not new:
             return []
+        for user in {one.command.run_as for one in new}:
+            self.principals.check(user)
+        if gate is not None:
+            gate.enter()
         with self.store.write() as unit:
             answers = acts.enqueue(unit, new, self.act(unit, actor, reason))
-        return [Task(self, answer.task_id, duplicate=answer.is_duplicate) for answer in answers]
+            if gate is not None:
+                gate.leave()
+        return [Task(self, answer.task_id, answer=answer.answer) for answer in answers]
 
     def _parent(self) -> str | None:
         """Return the id of the running task, if it runs for this ledger."""
@@ -285,6 +320,10 @@ class Ledger:
         _ = task.record
         return task
 
+    async def aget(self, task_id: str) -> Task[Any]:
+        """Return the task with this id from async code; see `get`."""
+        return await asyncio.to_thread(self.get, task_id)
+
     def cancel(self, task_id: str, *, reason: str, actor: str | None = None) -> Task[Any]:
         """End a waiting task, or ask a running one to end (`current().cancelled`; 30 s later it is ended).
 
@@ -293,7 +332,7 @@ class Ledger:
 
             Conflict: It has ended already.
         """
-        _require_reason(reason, "cancel")
+        require_reason(reason, "cancel")
         with self.store.write() as unit:
             acts.act_on(unit, task_id, Cancel(), self.act(unit, actor, reason))
         return Task(self, task_id)
@@ -306,27 +345,37 @@ class Ledger:
 
             Conflict: It has not failed or been cancelled, or another task holds its unique key.
         """
-        _require_reason(reason, "retry")
+        require_reason(reason, "retry")
         with self.store.write() as unit:
             acts.retry(unit, task_id, self.act(unit, actor, reason))
         return Task(self, task_id)
 
     def reschedule(
-        self, task_id: str, run_after: datetime | timedelta, *, reason: str, actor: str | None = None
+        self,
+        task_id: str,
+        run_after: datetime | timedelta,
+        *,
+        reason: str,
+        actor: str | None = None,
+        expires: datetime | timedelta | None = None,
     ) -> Task[Any]:
         """Make a waiting task due at *run_after*: an aware datetime, or a timedelta from now.
+
+        *expires* is its new expiry, as for `Options`; without one the old one stays.
 
         Raises:
             NotFound: The ledger has no such task.
 
-            Conflict: It is not waiting.
+            Conflict: It is not waiting, or would expire before it is due.
         """
-        _require_reason(reason, "reschedule")
-        if Options(run_after=run_after).run_after is None:
+        require_reason(reason, "reschedule")
+        if Options(run_after=run_after, expires=expires).run_after is None:
             raise InvalidOption("reschedule needs a time: an aware datetime, or a timedelta from now")
         with self.store.write() as unit:
             due_at = unit.now + run_after if isinstance(run_after, timedelta) else run_after.astimezone(UTC)
-            acts.act_on(unit, task_id, Reschedule(due_at=due_at), self.act(unit, actor, reason))
+            expires_at = due_at + expires if isinstance(expires, timedelta) else expires and expires.astimezone(UTC)
+            move = Reschedule(due_at=due_at, expires_at=expires_at)
+            acts.act_on(unit, task_id, move, self.act(unit, actor, reason))
         return Task(self, task_id)
 
     def current(self) -> Current:
@@ -354,8 +403,3 @@ def actor_text(actor: str | None) -> str:
         return "worker:" + running.worker if running else operating_system_user()
     check_name(actor, "actor")
     return actor if actor.startswith(("user:", "worker:", "system:")) else "user:" + actor
-
-
-def _require_reason(reason: str, verb: str) -> None:
-    if check_reason(reason) is None:
-        raise InvalidOption(f"{verb} needs a reason, which is kept in the log")

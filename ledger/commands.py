@@ -22,9 +22,10 @@ class Act:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Accept a new task: what `TaskQueued` keeps of it, but for *delay_us*.
+    """Accept a new task: what `TaskQueued` keeps of it, but for *delay_us* and *expires_after_us*.
 
-    It is due at *due_at*, or where that is None *delay_us* microseconds after the act.
+    It is due at *due_at*, or where that is None *delay_us* microseconds after the act. It expires at *expires_at*, or
+    *expires_after_us* microseconds after it is due, or where both are None never.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Queue:
     expires_at: datetime | None = None
     hidden: list[str] | None = None
     delay_us: int = 0
+    expires_after_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +134,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
-    """Make a waiting task due at another time."""
+    """Make a waiting task due at another time; *expires_at* is its new expiry, None leaves that as it is."""
 
     due_at: datetime
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,5 +155,13 @@ class Cancel:
     """End a waiting task, or ask a running one to end."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expire:
+    """End a task that still waits at its expiry."""
+
+
 Outcome = Succeed | Fail | Delay | Lose | Interrupt
-Command = Queue | Claim | Outcome | Progress | Reschedule | RetryNow | Cancel
+Command = Queue | Claim | Outcome | Progress | Reschedule | RetryNow | Cancel | Expire
+
+NOT_STORED = ("delay_us", "expires_after_us")
+"""Fields of `Queue` that `TaskQueued` does not keep: they count from the act."""

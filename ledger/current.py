@@ -45,6 +45,7 @@ class Current:
         attempt: int,
         run_as: str,
         worker: str,
+        attempts_left: int | None = None,
         ledger: object = None,
         is_cancelled: Callable[[], bool] = lambda: False,
         open_sink: Callable[[], Sink] | None = None,
@@ -61,6 +62,8 @@ class Current:
         self.principals = principals
         self.is_isolated = is_isolated
         """Whether the attempt has a process of its own."""
+        self.attempts_left = attempts_left
+        """Attempts that may still be used, this one included: 1 is the last; None: without end."""
         self.ledger = ledger
         """The ledger that the attempt runs for."""
         self._is_cancelled = is_cancelled

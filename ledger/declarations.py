@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from random import SystemRandom
 from typing import Any
@@ -90,8 +91,9 @@ def definition(
     component: str | None = None,
     always: bool = False,
     description: str | None = None,
+    hidden: Sequence[str] = (),
 ) -> Definition:
-    """Return a checked definition; *options* are those of its runs.
+    """Return a checked definition; *options* are those of its runs, *hidden* names arguments to hide.
 
     Raises:
         InvalidSchedule: A field or the time zone is not allowed, or it would never fire.
@@ -106,22 +108,38 @@ def definition(
         task=task,
         fields=tuple(fields),
         timezone=timezone or "",
-        retry=NO_RETRY if options.retry is False else options.retry.stored(),
         enabled=enabled,
         args=dict(args or {}),
-        queue=options.queue,
-        priority=options.priority,
-        run_as=options.run_as,
-        max_attempts=options.attempts,
-        timeout=options.timeout,
-        kill_after=options.kill_after,
-        labels=options.labels,
+        hidden=list(hidden) or None,
         jitter=float(jitter),
         misfire=misfire,
         component=component,
         always=always,
         description=description[:MAX_DESCRIPTION] if description else None,
+        **_of_runs(options),
     )
+
+
+def _of_runs(options: Options) -> dict[str, Any]:
+    return {
+        "retry": NO_RETRY if options.retry is False else options.retry.stored(),
+        "queue": options.queue,
+        "priority": options.priority,
+        "run_as": options.run_as,
+        "max_attempts": options.attempts,
+        "timeout": options.timeout,
+        "kill_after": options.kill_after,
+        "labels": options.labels,
+        "expires_us": _after_us(options.expires),
+    }
+
+
+def _after_us(expires: datetime | timedelta | None) -> int | None:
+    if isinstance(expires, datetime):
+        raise InvalidOption(
+            f"expires is {expires}; for the runs of a schedule it is a timedelta from when they are due"
+        )
+    return None if expires is None else expires // timedelta(microseconds=1)
 
 
 def _check_options(*, enabled: object, always: object, jitter: object, misfire: object, component: object) -> None:

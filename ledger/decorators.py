@@ -84,6 +84,7 @@ class ScheduleDecorator(Decorator):
             fields=self._fields,
             options=self._options,
             description=described,
+            hidden=self._traits.hide,
             **{**self._own, "args": bound},
         )
         super()._register(task)

@@ -158,6 +158,8 @@ class TaskRescheduled(Event):
     TOPIC: ClassVar[str] = "TaskRescheduled.v1"
 
     due_at: datetime
+    expires_at: datetime | None = None
+    """Its new expiry; None: as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)

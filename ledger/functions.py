@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
@@ -12,6 +12,7 @@ from ledger import keys
 from ledger.acts import NewTask
 from ledger.commands import Queue
 from ledger.errors import InvalidArguments, InvalidValue
+from ledger.hidden import check_hide, shown_signature
 from ledger.options import CallOptions, Options, Traits
 from ledger.retry import Retry
 from ledger.values import copy_json
@@ -32,14 +33,14 @@ class Call(Generic[R]):
     """One call of a task, bound and checked but not yet queued: what `Ledger.enqueue_many` takes."""
 
     function: TaskFunction[Any, R]
-    args: dict[str, Any]
+    args: dict[str, Any] = field(repr=False)  # some may be hidden
     options: Options
 
     def new_task(self, task_id: str, parent: str | None) -> NewTask:
         """Return the request to queue this call under *task_id*."""
         options = self.options
-        after = options.run_after
-        key = self._key()
+        after, expires = options.run_after, options.expires
+        function, key = self.function, self._key(self.function.name)
         command = Queue(
             name=self.function.name,
             args=self.args,
@@ -53,20 +54,32 @@ class Call(Generic[R]):
             timeout=options.timeout,
             kill_after=options.kill_after,
             unique_key=key,
-            key_stream=None if key is None else keys.key_stream(self.function.name, key),
+            key_stream=None if key is None else keys.key_stream(function.name, key),
             unique_until=options.unique_until,
             labels=list(options.labels),
             parent=parent,
             concurrency_key=options.concurrency_key,
+            expires_at=expires.astimezone(UTC) if isinstance(expires, datetime) else None,
+            expires_after_us=expires // _MICROSECOND if isinstance(expires, timedelta) else None,
+            hidden=list(function.traits.hide) or None,
         )
-        return NewTask(task_id=task_id, command=command, on_duplicate=options.on_duplicate)
+        return NewTask(
+            task_id=task_id,
+            command=command,
+            on_duplicate=options.on_duplicate,
+            is_due_given=after is not None,
+            former_streams=tuple(keys.key_stream(old, self._key(old) or "") for old in function.traits.aliases)
+            if key is not None
+            else (),
+        )
 
-    def _key(self) -> str | None:
+    def _key(self, name: str) -> str | None:
+        """Return the text of the unique key, under this *name* of the task."""
         unique = self.options.unique
         if unique is None or unique is False:
             return None
         if unique is True:
-            return keys.key_of_call(self.function.name, self.args, self.options.run_as)
+            return keys.key_of_call(name, self.args, self.options.run_as, self.function.traits.hide)
         return unique
 
 
@@ -85,6 +98,15 @@ class Using(Generic[P, R]):
         """Queue one call; see `TaskFunction.enqueue`."""
         return self._function.ledger.enqueue(self.call(*args, **kwargs))
 
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Queue one call from async code; see `TaskFunction.aenqueue`."""
+        return await self._function.ledger.aenqueue(self.call(*args, **kwargs))
+
+    def reschedule_or_queue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Move the waiting task that is equal to this call to its due time, or queue it; see `TaskFunction`'s."""
+        options = replace(self._options, unique=self._options.unique or True, on_duplicate="reschedule")
+        return Using(self._function, options).enqueue(*args, **kwargs)
+
 
 class TaskFunction(Generic[P, R]):
     """A registered function: call it as before, or queue it. Made by ``@ledger.task``."""
@@ -97,6 +119,7 @@ class TaskFunction(Generic[P, R]):
         self.traits = traits
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
+        check_hide(traits.hide, self.signature, name)
         self._names = tuple(self.signature.parameters)
         self._plain = _plain_parameters(self.signature)
         self._rest = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
@@ -133,6 +156,25 @@ class TaskFunction(Generic[P, R]):
         """
         return self.ledger.enqueue(self.call(*args, **kwargs))
 
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Queue one call from async code: as `enqueue` does, but the commit runs in a thread.
+
+        Raises:
+            asyncio.CancelledError: The await was cancelled; see `ledger.asynchronous.in_thread`.
+        """
+        return await self.ledger.aenqueue(self.call(*args, **kwargs))
+
+    def reschedule_or_queue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """Move the waiting task that is equal to this call to its due time, or queue it where there is none.
+
+        Equal is what has the same unique key, by default name, arguments and run_as. The due time is that of
+        ``.using(run_after=…)``; without one nothing is moved. A running task is left alone. `Task.answer` tells which.
+
+        Raises:
+            Conflict: The waiting task expires before then, and the call says no other expiry.
+        """
+        return self.using().reschedule_or_queue(*args, **kwargs)
+
     def using(self, **options: Unpack[CallOptions]) -> Using[P, R]:
         """Return this task with other options (see `Options`) for the calls made through it.
 
@@ -149,7 +191,7 @@ class TaskFunction(Generic[P, R]):
             try:
                 binding = self.signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise InvalidArguments(f"{self.name}{self.signature} cannot be called so: {error}") from None
+                raise InvalidArguments(f"{self.name}{self._shown} cannot be called so: {error}") from None
             binding.apply_defaults()
             bound = dict(binding.arguments)
             if self._rest is not None:
@@ -158,9 +200,22 @@ class TaskFunction(Generic[P, R]):
             copy: dict[str, Any] = copy_json(bound, f"the arguments of {self.name}")
         except InvalidValue:
             for name, value in bound.items():  # one of them has the fault, and is named
-                copy_json(value, f"argument {name!r} of {self.name}")
+                self._check(name, value)
             raise
         return copy
+
+    def _check(self, name: str, value: Any) -> None:
+        try:
+            copy_json(value, f"argument {name!r} of {self.name}")
+        except InvalidValue:
+            if name not in self.traits.hide:
+                raise
+            said = f"argument {name!r} of {self.name} is not JSON within the limits; it is hidden, so no more is said"
+            raise InvalidValue(said) from None
+
+    @property
+    def _shown(self) -> str:
+        return shown_signature(self.signature, self.traits.hide)
 
     def unbind(self, stored: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return (positional, by keyword) to call the function with arguments as `bind` stored them.
@@ -188,7 +243,7 @@ class TaskFunction(Generic[P, R]):
         try:
             self.signature.bind(*args, **kwargs, **left)
         except TypeError as error:
-            raise InvalidArguments(f"{self.name}{self.signature} no longer takes these arguments: {error}") from None
+            raise InvalidArguments(f"{self.name}{self._shown} no longer takes these arguments: {error}") from None
         return args, kwargs
 
     def stored_retry(self, retry: Retry) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -10,12 +11,17 @@ import orjson
 from ledger import events as e
 from ledger.commands import Act
 from ledger.errors import Conflict
+from ledger.hidden import digested
 
 KEY_PREFIX = "key:"
 
 
-def key_of_call(name: str, args: dict[str, Any], run_as: str) -> str:
-    """Return the key text of ``unique=True``: task name, arguments in canonical form and run_as."""
+def key_of_call(name: str, args: dict[str, Any], run_as: str, hidden: Iterable[str] = ()) -> str:
+    """Return the key text of ``unique=True``: task name, arguments in canonical form and run_as.
+
+    Of *hidden* arguments it has digests.
+    """
+    args = digested(args, hidden) if hidden else args
     canonical = orjson.dumps([args, run_as], option=orjson.OPT_SORT_KEYS).decode()
     return f"{name}({canonical})"
 

@@ -37,6 +37,9 @@ class RunOptions(TypedDict, total=False):
     kill_after: float
     run_as: str
     labels: Sequence[str]
+    expires: datetime | timedelta | None
+    aliases: Sequence[str]
+    hide: Sequence[str]
     output: OutputMode | None
     isolation: Literal["thread", "process"]
     memory_limit: int | None
@@ -67,6 +70,7 @@ class CallOptions(TypedDict, total=False):
     unique: bool | str | None
     unique_until: Literal["end", "start"]
     labels: Sequence[str]
+    expires: datetime | timedelta | None
     reason: str | None
     actor: str | None
     on_duplicate: OnDuplicate
@@ -94,8 +98,14 @@ class Traits:
     """Seconds of CPU that an attempt's own process may use."""
     around: tuple[Around, ...] = ()
     """What is entered around each attempt, inside of what the ledger has around all of them."""
+    aliases: tuple[str, ...] = ()
+    """Older names of the task: what was queued under one of them runs by this function."""
+    hide: tuple[str, ...] = ()
+    """Parameters whose values are shown as hidden."""
 
     def __post_init__(self) -> None:
+        _check_names("aliases", self.aliases, "an alias")
+        _check_names("hide", self.hide, "a name in hide")
         if self.output is not None:
             one_of("output", self.output, OUTPUT_MODES)
         check_most(self.limit)
@@ -133,6 +143,8 @@ class Options:
     unique: bool | str | None = None
     unique_until: Literal["end", "start"] = "end"
     labels: tuple[str, ...] = ()
+    expires: datetime | timedelta | None = None
+    """If it has not begun by this aware moment, or so long after it was due, it is cancelled."""
     reason: str | None = None
     actor: str | None = None
     on_duplicate: OnDuplicate = "return"
@@ -159,8 +171,11 @@ class Options:
         _check_unique(self.unique)
         if self.concurrency_key is not None:
             check_name(self.concurrency_key, "concurrency_key")
-        _check_labels(self.labels)
-        _check_run_after(self.run_after)
+        _check_names("labels", self.labels, "a label")
+        _check_moment("run_after", self.run_after)
+        _check_moment("expires", self.expires)
+        if self.expires == timedelta(0):
+            raise InvalidOption("expires is 0: it could never begin; allowed is a longer time after it is due")
 
     def merged(self, given: Mapping[str, Any]) -> Options:
         """Return these options with those *given* over them.
@@ -174,10 +189,7 @@ class Options:
         for name in given:
             if name not in allowed:
                 raise InvalidOption(f"{shown(name)} is no option of a call; there are: {', '.join(sorted(allowed))}")
-        changes = dict(given)
-        if isinstance(changes.get("labels"), list):
-            changes["labels"] = tuple(changes["labels"])
-        return replace(self, **changes)
+        return replace(self, **_frozen(given))
 
     @property
     def attempts(self) -> int | None:
@@ -196,7 +208,7 @@ def split(given: Mapping[str, Any], kind: type = TaskOptions) -> tuple[Options, 
         if name not in allowed:
             raise InvalidOption(f"{shown(name)} is no option of a task; there are: {', '.join(sorted(allowed))}")
     own = {field.name for field in fields(Traits)}
-    traits = Traits(**{name: value for name, value in given.items() if name in own})
+    traits = Traits(**_frozen({name: value for name, value in given.items() if name in own}))
     return Options().merged({name: value for name, value in given.items() if name not in own}), traits
 
 
@@ -213,6 +225,10 @@ def hooks(around: object) -> tuple[Around, ...]:
                 f"around is {shown(hook)}; allowed is a function of the attempt that makes a context manager"
             )
     return several
+
+
+def _frozen(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _names(kind: type) -> frozenset[str]:
@@ -243,22 +259,22 @@ def _check_unique(unique: object) -> None:
     check_name(unique, "unique")
 
 
-def _check_labels(labels: object) -> None:
-    if not isinstance(labels, tuple) or len(labels) > 20:
-        raise InvalidOption(f"labels is {shown(labels)}; allowed is a list of at most 20 texts")
-    for label in labels:
-        check_name(label, "a label")
+def _check_names(name: str, names: object, each: str) -> None:
+    if not isinstance(names, tuple) or len(names) > 20:
+        raise InvalidOption(f"{name} is {shown(names)}; allowed is a list of at most 20 texts")
+    for one in names:
+        check_name(one, each)
 
 
-def _check_run_after(run_after: object) -> None:
-    if run_after is None:
+def _check_moment(name: str, moment: object) -> None:
+    if moment is None:
         return
-    if isinstance(run_after, timedelta):
-        if not timedelta(0) <= run_after <= MAX_DELAY:
-            raise InvalidOption(f"run_after is {run_after}; allowed is 0 to {MAX_DELAY.days} days")
-    elif not isinstance(run_after, datetime):
-        raise InvalidOption(f"run_after is {shown(run_after)}; allowed is an aware datetime or a timedelta")
-    elif run_after.tzinfo is None:
-        raise InvalidOption(f"run_after is {run_after}, which has no time zone; use an aware datetime")
-    elif not 1970 < run_after.year < 9000:
-        raise InvalidOption(f"run_after is {run_after}; allowed are the years 1971 to 8999")
+    if isinstance(moment, timedelta):
+        if not timedelta(0) <= moment <= MAX_DELAY:
+            raise InvalidOption(f"{name} is {moment}; allowed is 0 to {MAX_DELAY.days} days")
+    elif not isinstance(moment, datetime):
+        raise InvalidOption(f"{name} is {shown(moment)}; allowed is an aware datetime or a timedelta")
+    elif moment.tzinfo is None:
+        raise InvalidOption(f"{name} is {moment}, which has no time zone; use an aware datetime")
+    elif not 1970 < moment.year < 9000:
+        raise InvalidOption(f"{name} is {moment}; allowed are the years 1971 to 8999")

@@ -9,9 +9,10 @@ from typing import Any
 
 from ledger import events as e
 from ledger.clock import from_us
+from ledger.hidden import masked
 from ledger.progress import Progress
 from ledger.store import Recorded
-from ledger.task import TaskState, evolve
+from ledger.task import ENDED, TaskState, evolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class TaskRecord:
 
     state: TaskState
     queued: e.TaskQueued
+    """The request; hidden arguments are shown as hidden."""
     queued_position: int
     attempts: tuple[AttemptRecord, ...] = ()
     result: Any = None
@@ -74,7 +76,9 @@ class TaskRecord:
             "attempt": state.attempt,
             "attempts_used": state.used,
             "max_attempts": state.max_attempts,
+            "attempts_left": 0 if state.status in ENDED else state.attempts_left,
             "due_at": from_us(state.due_us),
+            "expires_at": None if state.expires_us is None else from_us(state.expires_us),
             "queued_at": queued.at,
             "ended_at": self.ended_at,
             "run_as": state.run_as,
@@ -102,7 +106,8 @@ def fold_on(record: TaskRecord | None, task_id: str, recorded: Iterable[Recorded
             record = _fold(record, event)
         elif isinstance(event, e.TaskQueued):
             state = evolve(TaskState(task_id), event)
-            record = TaskRecord(state=state, queued=event, queued_position=position)
+            shown = replace(event, args=masked(event.args, event.hidden)) if event.hidden else event
+            record = TaskRecord(state=state, queued=shown, queued_position=position)
     return record
 
 

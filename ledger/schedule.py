@@ -129,8 +129,11 @@ def is_run_id(task_id: str) -> bool:
 
 
 def digest(declared: dict[str, Any]) -> str:
-    """Return what tells one default from another: all of it but what was drawn or noted at its declaration."""
-    compared = {key: value for key, value in declared.items() if key in _DEFINED}
+    """Return what tells one default from another: all of it but what was drawn or noted at its declaration.
+
+    As in storage what is None is left out, so that a field of a newer version changes no older default.
+    """
+    compared = {key: value for key, value in declared.items() if key in _DEFINED and value is not None}
     return hashlib.sha256(orjson.dumps(compared, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

@@ -177,6 +177,8 @@ def _request(before: ScheduleState, after: ScheduleState, key_stream: str, act: 
         unique_key=after.name,
         key_stream=key_stream,
         labels=list(definition.labels),
+        expires_after_us=definition.expires_us,
+        hidden=definition.hidden,
         schedule=after.name,
         slot=from_us(after.run_slot_us) if is_slot and after.run_slot_us is not None else None,
     )

@@ -31,6 +31,10 @@ class Definition:
     component: str | None = None
     always: bool = False
     description: str | None = None
+    expires_us: int | None = None
+    """Microseconds after it was due at which a run that has not begun is cancelled."""
+    hidden: list[str] | None = None
+    """Names of the arguments that are shown as hidden."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

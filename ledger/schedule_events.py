@@ -43,6 +43,10 @@ class ScheduleDeclared(Event):
     always: bool = False
     """It runs although its component is disabled."""
     description: str | None = None
+    expires_us: int | None = None
+    """A run that has not begun so many microseconds after it was due is cancelled."""
+    hidden: list[str] | None = None
+    """Names of the arguments that are shown as hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)

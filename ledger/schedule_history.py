@@ -9,6 +9,7 @@ from typing import Any
 
 from ledger import schedule_events as s
 from ledger.events import Event
+from ledger.hidden import masked
 from ledger.schedule import ScheduleState, definition_of, evolve, in_force
 from ledger.store import Recorded
 
@@ -61,6 +62,7 @@ def _shown(state: ScheduleState) -> dict[str, Any]:
     force = in_force(state)
     definition = definition_of(state)
     options = {name: getattr(definition, name) for name in _OPTIONS}
+    options["args"] = masked(definition.args, definition.hidden)
     return {
         "status": state.status,
         "schedule": " ".join(force.fields),
@@ -83,6 +85,7 @@ _OPTIONS = (
     "kill_after",
     "retry",
     "labels",
+    "expires_us",
     "jitter",
     "misfire",
     "component",

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from ledger import commands as c
 from ledger import events as e
+from ledger import moments
 from ledger.clock import from_us, to_us
 from ledger.errors import Conflict
 from ledger.retry import delay_seconds
@@ -58,6 +59,11 @@ class TaskState(NamedTuple):
     expires_us: int | None = None
     """When the task is cancelled if it waits then; None once an attempt was used."""
 
+    @property
+    def attempts_left(self) -> int | None:
+        """Attempts that may still be used in this round, one that runs included; None: without end."""
+        return None if self.max_attempts is None else self.max_attempts - self.used
+
 
 def decide(state: TaskState, command: c.Command, act: c.Act) -> list[e.Event]:
     """Return the events that *command* causes for the task in *state*; an empty list when nothing is left to do.
@@ -76,9 +82,10 @@ def decide(state: TaskState, command: c.Command, act: c.Act) -> list[e.Event]:
             return _progress(state, command, act)
         case c.Cancel():
             return _cancel(state, act)
-        case c.Reschedule(due_at=due_at):
-            _require(state, "reschedule", WAITING)
-            return [e.TaskRescheduled(**_envelope(state, act), due_at=due_at)]
+        case c.Reschedule():
+            return [_reschedule(state, command, act)]
+        case c.Expire():
+            return _expire(state, act)
         case c.RetryNow(queued=queued):
             return [_retry(state, queued, act)]
 
@@ -103,22 +110,17 @@ def _require(state: TaskState, verb: str, *allowed: str) -> None:
 def _queue(state: TaskState, command: c.Queue, act: c.Act) -> e.TaskQueued:
     if state.status != NONE:
         raise Conflict(f"task {state.task_id} is already {state.status}; an id is queued once")
-    fields = _envelope(state, act) | vars(command) | {"due_at": due_at(command, act)}
-    del fields["delay_us"]
+    fields = _envelope(state, act) | vars(command) | moments.of(command, act.at)
+    for name in c.NOT_STORED:
+        del fields[name]
     return e.TaskQueued.of(fields)
-
-
-def due_at(command: c.Queue, act: c.Act) -> datetime:
-    """Return when the task that *command* asks for is due."""
-    if command.due_at is not None:
-        return command.due_at
-    return act.at + timedelta(microseconds=command.delay_us) if command.delay_us else act.at
 
 
 def _claim(state: TaskState, command: c.Claim, act: c.Act) -> e.TaskClaimed:
     _require(state, "claim", WAITING)
     if state.due_us > to_us(act.at):
         raise Conflict(f"task {state.task_id} is not due until {from_us(state.due_us).isoformat()}")
+    moments.require_before(state.task_id, state.expires_us, act.at)
     return e.TaskClaimed.of(
         {
             "originator_id": "task:" + state.task_id,
@@ -258,6 +260,21 @@ def _cancel(state: TaskState, act: c.Act) -> list[e.Event]:
     return [e.CancelRequested(**_envelope(state, act))]
 
 
+def _reschedule(state: TaskState, command: c.Reschedule, act: c.Act) -> e.TaskRescheduled:
+    _require(state, "reschedule", WAITING)
+    moments.require_before(
+        state.task_id, moments.moved(state.expires_us, command.expires_at, state.used), command.due_at
+    )
+    return e.TaskRescheduled(**_envelope(state, act), due_at=command.due_at, expires_at=command.expires_at)
+
+
+def _expire(state: TaskState, act: c.Act) -> list[e.Event]:
+    """What has begun, ended or moved its expiry in the meantime does not expire."""
+    if state.status != WAITING or not moments.has_come(state.expires_us, to_us(act.at)):
+        return []
+    return [e.TaskCancelled(**_envelope(state, act) | {"reason": moments.told(state.expires_us or 0, state.attempt)})]
+
+
 def _retry(state: TaskState, queued: c.Queue, act: c.Act) -> e.TaskRetried:
     _require(state, "retry", FAILED, CANCELLED)
     return e.TaskRetried(
@@ -315,8 +332,9 @@ def evolve(state: TaskState, event: e.Event) -> TaskState:
             return _attempt_used(state, event)
         case e.AttemptInterrupted():
             return state._replace(version=version, status=WAITING, worker=None, claimed_us=None)
-        case e.TaskRescheduled(due_at=due_at):
-            return state._replace(version=version, due_us=to_us(due_at))
+        case e.TaskRescheduled():
+            expires_us = moments.moved(state.expires_us, event.expires_at, state.used)
+            return state._replace(version=version, due_us=to_us(event.due_at), expires_us=expires_us)
         case e.CancelRequested():
             return state._replace(version=version, cancel_us=to_us(event.at))
         case _:

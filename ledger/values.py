@@ -165,3 +165,13 @@ def check_reason(text: object) -> str | None:
     except InvalidValue as error:
         raise InvalidOption(str(error)) from None
     return text
+
+
+def require_reason(reason: object, verb: str) -> None:
+    """Refuse an act without a reason.
+
+    Raises:
+        InvalidOption: There is none, or it cannot be stored.
+    """
+    if check_reason(reason) is None:
+        raise InvalidOption(f"{verb} needs a reason, which is kept in the log")

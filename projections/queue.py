@@ -54,7 +54,7 @@ def prepare(unit: Unit) -> None:
 
 
 def _create(unit: Unit) -> None:
-    indexes = ("index_free", "index_keyed", "index_keys", "index_lost", "index_used", "index_running")
+    indexes = ("index_free", "index_keyed", "index_keys", "index_lost", "index_used", "index_running", "index_expires")
     for name in ("create_queue", *indexes, "create_workers"):
         unit.run(SQL[name])
 

@@ -9,8 +9,9 @@ import orjson
 
 from ledger import events as e
 from ledger.clock import EPOCH, from_us, to_us
+from ledger.hidden import masked
 from ledger.progress import Progress
-from ledger.task import RUNNING, TaskState, evolve
+from ledger.task import ENDED, RUNNING, TaskState, evolve
 
 
 class TaskRow(NamedTuple):
@@ -50,12 +51,21 @@ class TaskRow(NamedTuple):
     error_traceback: str | None = None
     lost_attempts: int = 0
     late_results: int = 0
+    expires_at: str | None = None
+    """When it is cancelled if it waits for its first attempt then."""
     first_position: int = 0
     last_position: int = 0
     progress: str | None = None
     """How far the newest attempt said that it is, as JSON."""
     fold: str = ""
     """The `TaskState` that the next event is folded onto, as JSON."""
+
+    @property
+    def attempts_left(self) -> int | None:
+        """Attempts that may still be used, one that runs included; None: without end."""
+        if self.state in ENDED:
+            return 0
+        return None if self.max_attempts is None else self.max_attempts - self.attempts_used
 
     def summary(self) -> dict[str, Any]:
         """Return the task as one JSON object with the keys of `ledger.record.TaskRecord.summary`."""
@@ -74,7 +84,9 @@ class TaskRow(NamedTuple):
             "attempt": self.attempt,
             "attempts_used": self.attempts_used,
             "max_attempts": self.max_attempts,
+            "attempts_left": self.attempts_left,
             "due_at": self.due_at,
+            "expires_at": self.expires_at,
             "queued_at": self.queued_at,
             "ended_at": self.ended_at,
             "run_as": self.run_as,
@@ -121,6 +133,7 @@ def finish(folded: Folded) -> TaskRow:
         max_attempts=state.max_attempts,
         run_as=state.run_as,
         due_at=stamp(from_us(state.due_us)),
+        expires_at=None if state.expires_us is None else stamp(from_us(state.expires_us)),
         fold=_json(list(state)),
     )
 
@@ -170,7 +183,7 @@ def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
 
 def _queued(event: e.TaskQueued) -> dict[str, Any]:
     return {
-        "args": _json(event.args),
+        "args": _json(masked(event.args, event.hidden)),
         "actor": event.actor,
         "reason": event.reason,
         "unique_key": event.unique_key,

@@ -8,9 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ledger.limits import Limits, Running, room, room_of_key
+from ledger.moments import has_come
 from ledger.store import Unit
 from projections.queue import SQL, Row
-from runner.plan import CONCURRENCY_KEY, DUE, DUE_THEN_POSITION, LOST, NAME, POSITION, PRIORITY, QUEUE, Plan, plan
+from runner.names import Present, counted, renamed
+from runner.plan import (
+    CONCURRENCY_KEY,
+    DUE,
+    DUE_THEN_POSITION,
+    EXPIRES,
+    LOST,
+    NAME,
+    POSITION,
+    PRIORITY,
+    QUEUE,
+    Plan,
+    plan,
+)
 
 Takes = Literal["all", "fresh", "lost"]
 """What a worker claims: everything; only tasks whose last attempt was not lost; only those whose was, one at a time."""
@@ -56,9 +70,10 @@ class Found:
 class Finder:
     """One worker's look for candidates; it remembers how far it went through the keys of a group."""
 
-    def __init__(self, is_ours: Callable[[str, str], bool], takes: Takes) -> None:
+    def __init__(self, is_ours: Callable[[str, str], bool], takes: Takes, present: Present = str) -> None:
         self._is_ours = is_ours
         self._takes = takes
+        self._present = present
         self._behind: dict[tuple[str, str, int], str] = {}
 
     def find(self, unit: Unit, limits: Limits, free: int, now_us: int, *, is_idle: bool) -> Found:
@@ -71,14 +86,14 @@ class Finder:
         later = (row[DUE] for row, _ in ours if row[DUE] > now_us)
         found = Found(Plan([], [], []), min(later, default=None))
         due = [head for head in ours if head[0][DUE] <= now_us]
-        running = Running(unit.rows(SQL["running_counts"])) if due else Running()
-        look = _Look(unit, limits, running, now_us, 1 if self._takes == "all" else 0, self._behind)
+        running = self._running(unit) if due else Running()
+        look = _Look(unit, limits, running, now_us, 1 if self._takes == "all" else 0, self._behind, self._present)
         groups = [group for row, is_keyed in due if (group := look.group(row, free, is_keyed=is_keyed)).most]
         lacking = bool(groups)
         while lacking:
-            rows = [row for group in groups for row in group.rows]
+            rows = [renamed(row, self._present) for group in groups for row in group.rows]
             behind = {group.last[POSITION]: group for group in groups if group.has_more}
-            more = [group.last for group in behind.values()]
+            more = [renamed(group.last, self._present) for group in behind.values()]
             found.plan = plan(rows, running, free, is_idle=is_idle, limits=limits, more=more)
             for row in found.plan.wanted:
                 group = behind[row[POSITION]]
@@ -93,9 +108,12 @@ class Finder:
         """Return the plan for one claim of a task whose last attempt was lost."""
         rows = [row for row in unit.rows(SQL["lost_rows"]) if self._is_ours(row[NAME], row[QUEUE])]
         later = (row[DUE] for row in rows if row[DUE] > now_us)
-        due = [row for row in rows if row[DUE] <= now_us]
-        running = Running(unit.rows(SQL["running_counts"])) if due else Running()
+        due = [renamed(row, self._present) for row in rows if row[DUE] <= now_us]
+        running = self._running(unit) if due else Running()
         return Found(plan(due, running, 1, is_idle=True, limits=limits), next(later, None))
+
+    def _running(self, unit: Unit) -> Running:
+        return Running(counted(unit.rows(SQL["running_counts"]), self._present))
 
 
 @dataclass(slots=True)
@@ -108,11 +126,13 @@ class _Look:
     now_us: int
     most_lost: int
     behind: dict[tuple[str, str, int], str]
+    present: Present
 
     def group(self, head: Row, free: int, *, is_keyed: bool) -> Group:
         """Return the group of a first row, at hand if it can be claimed as far as it alone can tell."""
-        most = min(free, room(self.limits, self.running, head[NAME], head[QUEUE]))
-        is_at_hand = head[LOST] <= self.most_lost
+        most = min(free, room(self.limits, self.running, self.present(head[NAME]), head[QUEUE]))
+        # What has expired, and of very many is not cancelled yet, is passed over: some behind it may have not.
+        is_at_hand = head[LOST] <= self.most_lost and not has_come(head[EXPIRES], self.now_us)
         if is_keyed and self.limits.has_keys:
             most = free if most else 0  # claims of the same plan may fill the keys of its first rows
             is_at_hand = is_at_hand and room_of_key(self.limits, self.running, head[CONCURRENCY_KEY]) > 0

@@ -15,6 +15,7 @@ from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.events import Event, LateResultRejected, TaskClaimed, TaskProgressed
 from ledger.ids import mint, task_stream
+from ledger.moments import has_come
 from ledger.output import Printed, put
 from ledger.retry import StoredRetry
 from ledger.schedule import is_run_id
@@ -25,7 +26,9 @@ from projections.controls import Controls
 from projections.controls import read as read_controls
 from projections.queue import SQL, VIEW, Row, catch_up, is_prepared, prepare
 from runner.candidates import Finder, Takes, earlier
+from runner.expiring import expire_due
 from runner.firing import ClockWatch, fire_due
+from runner.names import present_name
 
 
 class Begun(NamedTuple):
@@ -80,6 +83,12 @@ class Turn:
     """Attempts that run anywhere, this worker's included."""
     fired: int = 0
     """Schedules that were looked at because something of them was due."""
+    expired: int = 0
+    """Tasks cancelled because they had not begun by their expiry."""
+    next_expiry_us: int | None = None
+    """When the next waiting task expires."""
+    is_expiring: bool = False
+    """More tasks have expired than one turn cancels: turn again."""
     jump_seconds: float = 0.0
     """How far the clock was set since the last turn, back if negative."""
     stop: Mark | None = None
@@ -100,7 +109,7 @@ class Cycle:
         self._is_prepared = False
         self._watch = ClockWatch(ledger)
         self._controls: Controls | None = None
-        self._finder = Finder(self._is_ours, takes)
+        self._finder = Finder(self._is_ours, takes, present_name(ledger.functions))
         self.begun = Begun()
 
     def turn(self, finished: Sequence[Finished], free: int, *, is_idle: bool) -> Turn:
@@ -124,6 +133,7 @@ class Cycle:
             self._record(unit, finished, act, turn)
             if any(one.children or is_run_id(one.claimed.state.task_id) for one in finished):
                 _catch_up_own(unit)
+            self._expire(unit, act, turn)
             self._watch.look(to_us(unit.now))
             turn.jump_seconds = self._watch.jump_seconds
             if self._may_begin(unit, turn):
@@ -134,6 +144,13 @@ class Cycle:
             turn.held_seconds = clock.monotonic() - began
         self._is_prepared = True
         return turn
+
+    def _expire(self, unit: Unit, act: c.Act, turn: Turn) -> None:
+        expired = expire_due(unit, act)
+        turn.expired, turn.next_expiry_us = expired.cancelled, expired.next_us
+        turn.is_expiring = has_come(expired.next_us, to_us(unit.now))
+        if expired.has_run:
+            _catch_up_own(unit)
 
     def _may_begin(self, unit: Unit, turn: Turn) -> bool:
         """Read what governs the claims: the view is at the head here, and nobody else writes before this commits."""

@@ -94,6 +94,7 @@ def execute(
         attempt=state.attempt,
         run_as=state.run_as,
         worker=state.worker or "",
+        attempts_left=state.attempts_left,
         ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,

@@ -90,7 +90,7 @@ def _run(
         ran += len(finished)
         if finished:
             continue
-        if turn.fired:
+        if turn.fired or turn.is_expiring:
             continue
         watch.look_if_due()
         next_us = _next(turn, through_slots=through_slots)
@@ -104,10 +104,11 @@ def _run(
 
 
 def _next(turn: Turn, *, through_slots: bool) -> int | None:
-    """Return the next time at which something is due; slots alone count only with *through_slots*."""
-    if turn.next_due_us is None and not through_slots:
+    """Return the next time at which something is due or expires; slots alone count only with *through_slots*."""
+    if turn.next_due_us is None and turn.next_expiry_us is None and not through_slots:
         return None
-    return min((when for when in (turn.next_due_us, turn.next_slot_us) if when is not None), default=None)
+    moments = (turn.next_due_us, turn.next_slot_us, turn.next_expiry_us)
+    return min((when for when in moments if when is not None), default=None)
 
 
 def _give_back(cycle: Cycle, finished: Finished) -> None:

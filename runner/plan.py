@@ -15,6 +15,7 @@ from projections.queue import Row
 _FIELD = {name: index for index, name in enumerate(("position", *TaskState._fields))}
 PRIORITY, DUE, NAME, QUEUE, LOST = (_FIELD[name] for name in ("priority", "due_us", "name", "queue", "lost"))
 CONCURRENCY_KEY, POSITION = _FIELD["concurrency_key"], _FIELD["position"]
+EXPIRES = _FIELD["expires_us"]
 DUE_THEN_POSITION = itemgetter(DUE, POSITION)
 NO_LIMITS = Limits()
 

@@ -337,7 +337,7 @@ class Worker:
 
     def _is_over(self, turn: Turn) -> bool:
         options = self._options
-        if turn.is_behind:
+        if turn.is_behind or turn.is_expiring:
             return False
         if self._held:
             self._has_claimed = self._has_claimed or bool(turn.claims)
@@ -357,13 +357,14 @@ class Worker:
 
     def _rest(self, turn: Turn) -> None:
         """Wait for outcomes, a commit, a due time or the next beat, whichever is first."""
-        if turn.is_behind or self._finished or self._pool.is_due():
+        if turn.is_behind or turn.is_expiring or self._finished or self._pool.is_due():
             return
         now = time.monotonic()
         if self._held:
-            self._await_outcomes(now, self._seconds_to(turn.next_slot_us))
+            self._await_outcomes(now, min(self._seconds_to(turn.next_slot_us), self._seconds_to(turn.next_expiry_us)))
             return
-        seconds = min(self._next_beat - now, self._seconds_to(turn.next_due_us), self._seconds_to(turn.next_slot_us))
+        moments = (turn.next_due_us, turn.next_slot_us, turn.next_expiry_us)
+        seconds = min(self._next_beat - now, *map(self._seconds_to, moments))
         if self._options.run.drain:
             seconds = min(seconds, 0.2)
         if self._options.max_seconds is not None:

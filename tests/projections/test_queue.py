@@ -280,6 +280,7 @@ def test_views_of_an_older_shape_are_made_anew(ledger: Ledger) -> None:
     ledger.schedules.register()
     queue.catch_up_all(ledger)
     with ledger.store.write() as unit:
+        unit.run("DROP INDEX queue_expires")
         unit.run("ALTER TABLE queue DROP COLUMN expires_us")
         unit.run("ALTER TABLE workers ADD COLUMN beard TEXT")
         unit.run("ALTER TABLE schedules DROP COLUMN failures")

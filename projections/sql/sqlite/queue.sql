@@ -57,6 +57,9 @@ CREATE INDEX IF NOT EXISTS queue_used ON queue (used) WHERE status = 'waiting' A
 CREATE INDEX IF NOT EXISTS queue_running ON queue (worker, name, queue, concurrency_key, status)
  WHERE status = 'running';
 
+-- index_expires --
+CREATE INDEX IF NOT EXISTS queue_expires ON queue (expires_us) WHERE status = 'waiting' AND expires_us IS NOT NULL;
+
 -- create_workers --
 -- Heartbeats: one mutable row per worker process, no event.
 CREATE TABLE IF NOT EXISTS workers (
@@ -158,16 +161,16 @@ WITH RECURSIVE g(position, name, queue, priority) AS (
 SELECT q.* FROM g JOIN queue AS q ON q.position = g.position;
 
 -- due_rows --
--- The first due tasks without a key of one name, queue and priority, at most so often lost before.
+-- The first due tasks without a key of one name, queue and priority, at most so often lost before, that have not expired.
 SELECT * FROM queue
- WHERE status = 'waiting' AND concurrency_key IS NULL AND name = ? AND queue = ? AND priority = ? AND due_us <= ?
-   AND lost <= ? ORDER BY due_us, position LIMIT ?;
+ WHERE status = 'waiting' AND concurrency_key IS NULL AND name = ?1 AND queue = ?2 AND priority = ?3 AND due_us <= ?4
+   AND lost <= ?5 AND (expires_us IS NULL OR expires_us > ?4) ORDER BY due_us, position LIMIT ?6;
 
 -- keyed_due_rows --
 -- The same of tasks with a key.
 SELECT * FROM queue
- WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = ? AND queue = ? AND priority = ? AND due_us <= ?
-   AND lost <= ? ORDER BY due_us, position LIMIT ?;
+ WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = ?1 AND queue = ?2 AND priority = ?3 AND due_us <= ?4
+   AND lost <= ?5 AND (expires_us IS NULL OR expires_us > ?4) ORDER BY due_us, position LIMIT ?6;
 
 -- keys --
 -- The next keys after one, in their order, of the tasks of one name, queue and priority: each with its first due time.
@@ -190,8 +193,8 @@ SELECT key, (SELECT min(due_us) FROM queue
 -- The first due tasks of one name, queue, priority and key.
 SELECT * FROM queue
  WHERE status = 'waiting' AND concurrency_key IS NOT NULL
-   AND name = ? AND queue = ? AND priority = ? AND concurrency_key = ? AND due_us <= ?
-   AND lost <= ? ORDER BY due_us, position LIMIT ?;
+   AND name = ?1 AND queue = ?2 AND priority = ?3 AND concurrency_key = ?4 AND due_us <= ?5
+   AND lost <= ?6 AND (expires_us IS NULL OR expires_us > ?5) ORDER BY due_us, position LIMIT ?7;
 
 -- requests --
 -- What the tasks at a JSON list of positions were queued with.
@@ -209,6 +212,14 @@ SELECT min(due_us) FROM queue
 -- keyed_next_due --
 SELECT min(due_us) FROM queue
  WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = ? AND queue = ? AND priority = ? AND due_us > ?;
+
+-- expired_rows --
+-- Waiting tasks whose expiry has come, oldest first.
+SELECT * FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL AND expires_us <= ?
+ ORDER BY expires_us LIMIT ?;
+
+-- next_expiry --
+SELECT min(expires_us) FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL;
 
 -- running_counts --
 SELECT name, queue, concurrency_key, count(*) FROM queue WHERE status = 'running' GROUP BY name, queue, concurrency_key;

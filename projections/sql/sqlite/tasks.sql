@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     error_traceback TEXT,
     lost_attempts INTEGER NOT NULL,
     late_results INTEGER NOT NULL,
+    expires_at TEXT,
     first_position INTEGER NOT NULL,
     last_position INTEGER NOT NULL,
     progress TEXT,
