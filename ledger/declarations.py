@@ -15,8 +15,9 @@ from ledger.commands import Act
 from ledger.cron import Fields, Rule, parse_expression, resolve
 from ledger.errors import InvalidOption, InvalidSchedule
 from ledger.options import Options
+from ledger.renames import carry_over
 from ledger.retry import Retry
-from ledger.schedule import DECLARED, ScheduleState, digest, in_force, loads
+from ledger.schedule import DECLARED, NONE, ScheduleState, digest, in_force, loads
 from ledger.schedule_commands import Definition
 from ledger.store import Unit
 from ledger.values import check_name, copy_json, is_number, matches, shown
@@ -34,6 +35,8 @@ class Declaration:
 
     name: str
     definition: Definition
+    aliases: tuple[str, ...] = ()
+    """Older names of its task, and so of the schedule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +183,8 @@ def register(
         after = _declare(unit, before, declaration, act, app=app, timezone=timezone, is_sync=is_sync)
         if after.version != before.version:
             changed[{"none": "declared", "retired": "back"}.get(before.status, "updated")].append(name)
+        is_new = before.status == NONE
+        changed["retired"] += carry_over(unit, after, declaration.aliases, act, app=app, is_new=is_new, declared=wanted)
         if why := _why_left(after, declaration, app, timezone):
             left_alone[name] = why
     if is_sync:

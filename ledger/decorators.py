@@ -88,4 +88,4 @@ class ScheduleDecorator(Decorator):
             **{**self._own, "args": bound},
         )
         super()._register(task)
-        self._ledger.schedules.declare(Declaration(name=task.name, definition=defined))
+        self._ledger.schedules.declare(Declaration(name=task.name, definition=defined, aliases=task.traits.aliases))

@@ -16,6 +16,7 @@ import orjson
 from ledger.errors import InvalidOption
 from ledger.event import Event
 from ledger.events import TaskQueued
+from ledger.schedule import ScheduleState, dumps, loads
 from ledger.schedule_events import ScheduleDeclared
 
 HIDDEN = "[hidden]"
@@ -32,6 +33,14 @@ def shown_event(event: Event) -> Event:
     if isinstance(event, TaskQueued | ScheduleDeclared) and event.hidden:
         return replace(event, args=masked(event.args, event.hidden))
     return event
+
+
+def shown_state(state: ScheduleState) -> ScheduleState:
+    """Return a schedule as it is shown: the hidden arguments of its default masked."""
+    declared = loads(state.declared)
+    if not declared.get("hidden"):
+        return state
+    return state._replace(declared=dumps({**declared, "args": masked(declared["args"], declared["hidden"])}))
 
 
 def digested(args: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

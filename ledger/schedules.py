@@ -12,6 +12,7 @@ from ledger.clock import from_us, to_us
 from ledger.cron import Fields, Rule
 from ledger.declarations import Declaration, Registered, fields_of, keep_drawn, register, settle
 from ledger.errors import Conflict, InvalidOption
+from ledger.hidden import shown_state
 from ledger.schedule import ScheduleState, default_of, definition_of, in_force, loads, schedule_stream
 from ledger.schedule_history import Change, history_of
 from ledger.slots import next_slot_us
@@ -51,13 +52,13 @@ class Schedules:
             return schedule_acts.names(snapshot)
 
     def get(self, name: str) -> ScheduleState:
-        """Return the schedule as the log has it now.
+        """Return the schedule as the log has it now; hidden arguments are shown as hidden.
 
         Raises:
             NotFound: There is none of this name.
         """
         with self._ledger.store.read() as snapshot:
-            return schedule_acts.load(snapshot, name)
+            return shown_state(schedule_acts.load(snapshot, name))
 
     def history(self, name: str) -> list[Change]:
         """Return who changed what of the schedule, when, why, from what to what, and what was fired and missed.

@@ -17,7 +17,7 @@ from ledger.store import RawEvent, Snapshot
 from projections.tasks import Folded, TaskRow, finish, fold, load
 
 SQL = statements("projections", "sql/sqlite/tasks.sql")
-VERSION = 3
+VERSION = 4
 BATCH = 2_000
 BUSY_SECONDS = 60.0
 _INDEXES = ("index_position", "index_state", "index_name")

@@ -9,6 +9,7 @@ from ledger.clock import from_us, to_us
 from ledger.cron import Fields
 from ledger.cron_words import describe
 from ledger.errors import InvalidSchedule
+from ledger.hidden import masked
 from ledger.schedule import RETIRED, ScheduleState, default_of, definition_of, in_force, loads
 from ledger.schedules import coming
 from ledger.task import RUNNING, WAITING
@@ -66,6 +67,7 @@ def details_of(state: ScheduleState, run: LiveRun | None, now: datetime) -> dict
         name: getattr(definition, name)
         for name in ("args", "queue", "priority", "run_as", "max_attempts", "timeout", "kill_after", "retry", "jitter")
     }
+    options["args"] = masked(definition.args, definition.hidden)
     declared = loads(state.declared)
     return {
         **row_of(state, run, now),
@@ -75,6 +77,7 @@ def details_of(state: ScheduleState, run: LiveRun | None, now: datetime) -> dict
         "always": bool(state.always),
         "pending": len(loads(state.pending)),
         "labels": list(definition.labels),
+        "expires_seconds": None if definition.expires_us is None else definition.expires_us / 1e6,
         **options,
         "croniter": declared.get("croniter"),
         "version": state.version,

@@ -19,6 +19,7 @@ from ledger.api import Ledger
 from ledger.current import Current, current
 
 SHELL_TASK = "workledger.shell"
+SHELL_HIDES = ("environment",)
 LOOK_SECONDS = 0.2
 """Between two looks at whether the task was cancelled or is past its timeout."""
 TERMINATE_SECONDS = 5.0
@@ -34,8 +35,11 @@ class CommandCancelled(Exception):
 
 
 def allow_shell(ledger: Ledger) -> None:
-    """Register the task, by default with one attempt: what cron runs is not run again when it fails."""
-    ledger.task(name=SHELL_TASK, max_attempts=1)(shell)
+    """Register the task, by default with one attempt: what cron runs is not run again when it fails.
+
+    Its environment is shown as hidden: crontabs set passwords there.
+    """
+    ledger.task(name=SHELL_TASK, max_attempts=1, hide=SHELL_HIDES)(shell)
 
 
 def shell(

@@ -14,7 +14,7 @@ from ledger.schedule import NONE
 from ledger.schedule_acts import load_or_new
 from ledger.store import Snapshot
 from runner.imports.found import Entry, Found, Line
-from runner.shell import SHELL_TASK
+from runner.shell import SHELL_HIDES, SHELL_TASK
 
 _NEWER = "a newer import replaced this one; --sync goes back to it"
 
@@ -123,6 +123,7 @@ def declaration_of(entry: Entry, timezone: str, task: str | None = None) -> Decl
             options=options,
             enabled=entry.enabled,
             args=args,
+            hidden=SHELL_HIDES if task == SHELL_TASK else (),
             component=entry.component,
             description=entry.description,
         ),
