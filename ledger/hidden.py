@@ -22,6 +22,13 @@ from ledger.schedule_events import ScheduleDeclared
 HIDDEN = "[hidden]"
 
 
+class _Hidden:
+    """Stands for a default that is not shown."""
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
 def masked(args: Mapping[str, Any], names: Iterable[str] | None) -> dict[str, Any]:
     """Return *args* as they are shown: those of these *names* as hidden."""
     hidden = frozenset(names or ())
@@ -72,7 +79,7 @@ def shown_signature(signature: inspect.Signature, hide: Iterable[str]) -> str:
     """Return the signature as errors show it: without the defaults of hidden parameters."""
     hidden = frozenset(hide)
     parameters = [
-        one.replace(default=Ellipsis) if one.name in hidden and one.default is not one.empty else one
+        one.replace(default=_Hidden()) if one.name in hidden and one.default is not one.empty else one
         for one in signature.parameters.values()
     ]
     return str(signature.replace(parameters=parameters))

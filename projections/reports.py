@@ -22,6 +22,7 @@ BATCH = 2_000
 BUSY_SECONDS = 60.0
 _INDEXES = ("index_position", "index_state", "index_name")
 _NEWEST = 2**63 - 1
+_ANY = {"run_as": None, "actor": None, "label": None, "failed_only": False}
 
 
 def report_path(store_path: str) -> str:
@@ -114,11 +115,24 @@ class Reports:
         queue: str | None = None,
         limit: int = 50,
         after: int | None = None,
+        **having: Any,
     ) -> list[TaskRow]:
-        """Return at most *limit* tasks, newest first; *after* is the `first_position` of the last one already seen."""
+        """Return at most *limit* tasks, newest first; *after* is the `first_position` of the last one already seen.
+
+        *having* are further fields of `projections.listing.Filter`, checked there.
+        """
         statement = "list_state" if state is not None else "list_name" if name is not None else "list_all"
         parameters = {"state": state, "name": name, "queue": queue, "limit": limit, "after": after or _NEWEST}
-        return self._rows(statement, parameters)
+        return self._rows(statement, _ANY | parameters | having)
+
+    def list_oldest(self, having: Mapping[str, Any], limit: int, after: int, upto: int) -> list[TaskRow]:
+        """Return at most *limit* tasks with a `first_position` after *after* and up to *upto*, oldest first."""
+        return self._rows("list_oldest", {**having, "limit": limit, "after": after, "upto": upto})
+
+    def last_position(self) -> int:
+        """Return the greatest `first_position`, 0 without tasks."""
+        with self._read() as connection:
+            return int(connection.execute(SQL["last_position"]).fetchone()[0])
 
     def counts_per_state(self) -> dict[str, int]:
         """Return how many tasks are in each state that has any."""

@@ -13,11 +13,14 @@ from typer.core import TyperGroup
 from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, load
 from runner import (
+    cli_changes,
     cli_controls,
+    cli_enqueue,
     cli_health,
     cli_imports,
     cli_log,
     cli_notices,
+    cli_runs,
     cli_schedule_changes,
     cli_schedules,
     cli_tasks,
@@ -64,8 +67,10 @@ app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
 app.add_typer(cli_views.database, name="db")
-app.command("enqueue")(cli_tasks.enqueue)
+app.command("enqueue")(cli_enqueue.enqueue)
 cli_tasks.tasks.command("log")(cli_log.log)
+cli_changes.add_to(cli_tasks.tasks)
+cli_runs.add_to(cli_tasks.tasks)
 app.command("health")(cli_health.health)
 app.command("notices")(cli_notices.notices)
 app.command("now")(cli_views.now)

@@ -84,8 +84,9 @@ def _run(
             continue
         finished = [execute(ledger, claimed, lambda: False) for claimed in turn.claims]
         for one in finished:
-            if isinstance(one.command, c.Fail) and one.command.error["type"] == KeyboardInterrupt.__name__:
-                _give_back(cycle, one)
+            if is_interrupt(one):
+                while cycle.turn([give_back(one)], 0, is_idle=True).is_behind:
+                    pass
                 raise KeyboardInterrupt
         ran += len(finished)
         if finished:
@@ -111,9 +112,14 @@ def _next(turn: Turn, *, through_slots: bool) -> int | None:
     return min((when for when in moments if when is not None), default=None)
 
 
-def _give_back(cycle: Cycle, finished: Finished) -> None:
-    """Record that whoever runs the queue here was interrupted, which is no failure of the task."""
+def is_interrupt(finished: Finished) -> bool:
+    """Return whether whoever runs the attempt here was interrupted from the keyboard."""
+    command = finished.command
+    return isinstance(command, c.Fail) and command.error["type"] == KeyboardInterrupt.__name__
+
+
+def give_back(finished: Finished) -> Finished:
+    """Return the outcome of an attempt that was interrupted so, which is no failure of the task."""
     state = finished.claimed.state
     back = c.Interrupt(attempt=state.attempt, worker=state.worker or "", cause="interrupted from the keyboard")
-    while cycle.turn([Finished(finished.claimed, back)], 0, is_idle=True).is_behind:
-        pass
+    return Finished(finished.claimed, back)

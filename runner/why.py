@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ledger.clock import from_us, to_us
+from ledger.moments import has_come
 from ledger.record import TaskRecord
 from ledger.task import CANCELLED, ENDED, RUNNING, SUCCEEDED
 from projections.heartbeat import Heartbeat
@@ -80,6 +81,8 @@ def _waiting(
         behind = "next in" if before == 0 else f"waiting behind {_count(before, 'other')} in"
         sentences.append(f"It is {behind} queue {state.queue!r}.")
     sentences += held_up
+    if state.expires_us is not None:
+        sentences.append(_of_expiry(state.expires_us, to_us(now)))
     if state.used:
         sentences += _last_error(record)
     if state.lost:
@@ -90,6 +93,13 @@ def _waiting(
     elif not any(row.knows(state.name) for row in alive):
         sentences.append(f"No worker that is alive for it has a task named {state.name!r}; its app may have changed.")
     return sentences
+
+
+def _of_expiry(expires_us: int, now_us: int) -> str:
+    when = stamp(from_us(expires_us))
+    if has_come(expires_us, now_us):
+        return f"It expired at {when}; the next worker to look cancels it."
+    return f"It is cancelled if it has not begun by {when}, in {(expires_us - now_us) / 1_000_000:.0f} s."
 
 
 def _cause_of_due(record: TaskRecord) -> str:

@@ -82,19 +82,53 @@ INSERT OR REPLACE INTO tasks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?
 
 -- list_all --
 SELECT * FROM tasks
- WHERE first_position < :after AND (:queue IS NULL OR queue = :queue)
+ WHERE first_position < :after
+   AND (:queue IS NULL OR queue = :queue)
+   AND (:run_as IS NULL OR run_as = :run_as)
+   AND (:actor IS NULL OR actor = :actor)
+   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
+   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+        OR (state IN ('waiting', 'running') AND attempts_used > 0))))
  ORDER BY first_position DESC LIMIT :limit;
 
 -- list_name --
 SELECT * FROM tasks
- WHERE name = :name AND first_position < :after AND (:queue IS NULL OR queue = :queue)
+ WHERE name = :name AND first_position < :after
+   AND (:queue IS NULL OR queue = :queue)
+   AND (:run_as IS NULL OR run_as = :run_as)
+   AND (:actor IS NULL OR actor = :actor)
+   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
+   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+        OR (state IN ('waiting', 'running') AND attempts_used > 0))))
  ORDER BY first_position DESC LIMIT :limit;
 
 -- list_state --
 SELECT * FROM tasks
- WHERE state = :state AND first_position < :after AND (:queue IS NULL OR queue = :queue)
+ WHERE state = :state AND first_position < :after
    AND (:name IS NULL OR name = :name)
+   AND (:queue IS NULL OR queue = :queue)
+   AND (:run_as IS NULL OR run_as = :run_as)
+   AND (:actor IS NULL OR actor = :actor)
+   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
+   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+        OR (state IN ('waiting', 'running') AND attempts_used > 0))))
  ORDER BY first_position DESC LIMIT :limit;
+
+-- list_oldest --
+SELECT * FROM tasks
+ WHERE first_position > :after AND first_position <= :upto
+   AND (:name IS NULL OR name = :name)
+   AND (:state IS NULL OR state = :state)
+   AND (:queue IS NULL OR queue = :queue)
+   AND (:run_as IS NULL OR run_as = :run_as)
+   AND (:actor IS NULL OR actor = :actor)
+   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
+   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+        OR (state IN ('waiting', 'running') AND attempts_used > 0))))
+ ORDER BY first_position LIMIT :limit;
+
+-- last_position --
+SELECT coalesce(max(first_position), 0) FROM tasks;
 
 -- counts_per_state --
 SELECT state, count(*) FROM tasks GROUP BY state;

@@ -1,0 +1,148 @@
+"""Run one task in the foreground for the command line: its output shown and kept, its limits enforced, its lease held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass, replace
+
+from ledger import commands as c
+from ledger.api import Ledger
+from ledger.clock import to_us
+from ledger.errors import StorageUnavailable
+from ledger.output import put
+from ledger.task import CANCEL_GRACE_SECONDS, TaskState
+from projections.queue import SQL
+from runner.board import Board
+from runner.cycle import Finished
+from runner.inline import give_back
+from runner.losses import end_worker, timed_out
+from runner.options import RunOptions
+from runner.output import catch_output
+from runner.single import Taken, dismiss, record, take
+from runner.threads import Held, Pool
+
+LOOK_SECONDS = 0.1
+STORE_SECONDS = 1.0
+"""Between two looks for a request to end, with what was printed stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of a task that was run: *is_late* means that it was taken from this process and the result rejected."""
+
+    attempt: int
+    is_late: bool = False
+
+
+def run_in_foreground(
+    ledger: Ledger, task_id: str, run: RunOptions, *, reason: str | None = None, actor: str | None = None
+) -> Ran:
+    """Claim the task (see `runner.single.take`), run it on a thread of this process, and record its outcome.
+
+    Called once, by a process that ends afterwards: what tasks print is caught for good, and a hard limit ends it with
+    exit code 1. SIGINT and SIGTERM give the attempt back.
+
+    Raises:
+        KeyboardInterrupt: A signal came; the attempt was given back.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    catch_output(run.output_limit, echo=True)
+    taken = take(ledger, task_id, reason=reason, actor=actor, lease_seconds=run.lease_seconds)
+    finished = _Attendance(ledger, taken, replace(run, threads=1)).attend()
+    is_late = _kept_trying(ledger, taken, finished)
+    dismiss(ledger, taken)
+    if isinstance(finished.command, c.Interrupt):
+        raise KeyboardInterrupt
+    return Ran(taken.claimed.state.attempt, is_late)
+
+
+class _Attendance:
+    """What goes on beside the one attempt, on the main thread."""
+
+    def __init__(self, ledger: Ledger, taken: Taken, run: RunOptions) -> None:
+        self._ledger = ledger
+        self._taken = taken
+        self._beat_seconds = run.beat_seconds
+        self._is_done = threading.Event()
+        board = Board()
+        state = taken.claimed.state
+        now = ledger.clock.monotonic()
+        self._pool = Pool(ledger, board, run, self._is_done.set, float("inf"))
+        self._held = Held(taken.claimed, board.claim(state.task_id, state.attempt), now)
+        self._next_look = now + STORE_SECONDS
+        self._next_beat = now + run.beat_seconds
+
+    def attend(self) -> Finished:
+        """Begin the attempt and return how it finished."""
+        self._pool.put([self._held])
+        try:
+            while not self._pool.done:
+                self._is_done.wait(min(LOOK_SECONDS, self._beat_seconds))
+                self._enforce(self._ledger.clock.monotonic())
+                self._look(self._ledger.clock.monotonic())
+        except KeyboardInterrupt:
+            state = self._taken.claimed.state
+            nothing = c.Interrupt(attempt=state.attempt, worker=self._taken.worker, cause="")
+            return give_back(Finished(self._taken.claimed, nothing))
+        [(_, finished)] = self._pool.take_done()
+        return finished
+
+    def _enforce(self, now: float) -> None:
+        """Enforce the limits of the attempt: the soft one inside it, the hard one by ending this process."""
+        held = self._held
+        if held.soft_deadline and now >= held.soft_deadline:
+            self._pool.raise_time_limit(held)
+        if not held.is_begun or not 0 < held.deadline < now or self._pool.done:
+            return
+        cause = "an attempt went on past its hard timeout"
+        actor = "worker:" + self._taken.worker
+        end_worker(self._ledger, self._taken.worker, cause, lambda state: timed_out(state, state.timeout), actor=actor)
+        print(f"error: {cause}; this process ends", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    def _look(self, now: float) -> None:
+        """Show a heartbeat, store what was printed, and see whether somebody asked for the task to end."""
+        try:
+            if now >= self._next_beat:
+                self._next_beat = now + self._beat_seconds
+                with self._ledger.store.write() as unit:
+                    unit.run(SQL["beat"], (to_us(unit.now), self._taken.worker))
+            if now >= self._next_look:
+                self._next_look = now + STORE_SECONDS
+                self._look_for_cancel(now)
+                self._store_output()
+        except StorageUnavailable as error:  # the lease is longer than most of these
+            print(f"warning: {error}", file=sys.stderr)
+
+    def _look_for_cancel(self, now: float) -> None:
+        with self._ledger.store.read() as snapshot:
+            states = [TaskState._make(row[1:]) for row in snapshot.rows(SQL["rows_of_worker"], (self._taken.worker,))]
+        if any(state.cancel_us is not None for state in states) and not self._held.is_cancelled:
+            self._held.is_cancelled = True
+            self._pool.end_by(self._held, now + CANCEL_GRACE_SECONDS)
+
+    def _store_output(self) -> None:
+        if self._held.recorder is None:
+            return
+        state = self._taken.claimed.state
+        with self._held.recorder.changes() as printed:
+            if printed.chunks or printed.dropped:
+                with self._ledger.store.write() as unit:
+                    put(unit, [(state.task_id, state.attempt, printed)])
+
+
+def _kept_trying(ledger: Ledger, taken: Taken, finished: Finished) -> bool:
+    """Record the outcome, however long the database cannot be used; return whether it was rejected."""
+    pause = 0.1
+    while True:
+        try:
+            return record(ledger, taken, finished)
+        except StorageUnavailable as error:
+            print(f"warning: {error}; trying again in {pause:g} s", file=sys.stderr)
+            ledger.clock.sleep(pause)
+            pause = min(pause * 2, 5.0)
