@@ -228,18 +228,23 @@ class TaskFunction(Generic[P, R]):
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         left = dict(stored)
+        by_position = {inspect.Parameter.POSITIONAL_ONLY}
+        if self._rest is not None and stored.get(self._rest):
+            by_position.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        is_gap = False
         for name, parameter in self.signature.parameters.items():
             if name not in left:
+                is_gap = is_gap or parameter.kind in by_position
                 continue
             value = left.pop(name)
-            if parameter.kind is parameter.VAR_POSITIONAL:
+            if parameter.kind is parameter.VAR_POSITIONAL and not (is_gap and value):
                 args.extend(value)
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kwargs.update(value)
-            elif parameter.kind is parameter.KEYWORD_ONLY:
-                kwargs[name] = value
-            else:
+            elif parameter.kind in by_position and not is_gap:
                 args.append(value)
+            else:  # by name: what is new before it must not take its value
+                kwargs[name] = value
         try:
             self.signature.bind(*args, **kwargs, **left)
         except TypeError as error:

@@ -52,6 +52,20 @@ def test_every_kind_of_parameter_reaches_the_function_as_it_was_passed() -> None
     assert [task.result() for task in tasks] == [every(*args, **kwargs) for args, kwargs in calls]
 
 
+def test_a_parameter_that_is_new_does_not_take_the_value_of_another() -> None:
+    """What was stored before a function got another parameter goes to the parameters of its names, or is refused."""
+    ledger, _ = new_ledger()
+    ledger.task(name="job", max_attempts=1)(lambda b, c=2, *rest: [b, c, *rest])
+    before = ledger.functions.pop("job")
+    ledger.task(name="job", max_attempts=1)(lambda a=0, b=0, c=0, *rest: [a, b, c, *rest])
+    changed = ledger.functions.pop("job")
+
+    args, kwargs = changed.unbind(before.bind((1,), {}))
+    assert changed.function(*args, **kwargs) == [0, 1, 2]
+    with pytest.raises(InvalidArguments, match="no longer takes"):
+        changed.unbind(before.bind((1, 2, 3), {}))
+
+
 def test_an_async_function_is_a_task_like_any_other() -> None:
     """An async task runs to its result, and calling it directly still gives its coroutine."""
     ledger, _ = new_ledger()

@@ -78,6 +78,7 @@ class Task:
     status: str = "waiting"
     used: int = 0
     is_lost: bool = False
+    expires_us: int = LATEST
     is_cancelling: bool = False
     is_claimed_this_round: bool = False
     attempts: dict[int, Attempt] = field(default_factory=dict)
@@ -202,6 +203,7 @@ class _Fold:
         task = self.tasks.get(task_id)
         if kind == "TaskQueued" and task is None:
             self.tasks[task_id] = Task(task_id, event.data, moment_us(event.data["due_at"]))
+            self._expires(self.tasks[task_id], event)
         elif task is None:
             self._say(event, f"{kind} of a task that was never queued")
             self.tasks[task_id] = Task(task_id, {"retry": {"first": 0}, "unique_until": "end"}, 0)
@@ -216,6 +218,11 @@ class _Fold:
         else:
             self._asked(task, kind, event)
 
+    def _expires(self, task: Task, event: Event) -> None:
+        """Take in the expiry that the event sets; it is void once an attempt was used."""
+        if event.data.get("expires_at") and not task.used:
+            task.expires_us = moment_us(event.data["expires_at"])
+
     def _claim(self, task: Task, event: Event) -> None:
         number, worker, at_us = event.data["attempt"], event.data["worker"], moment_us(event.data["at"])
         if task.status != "waiting":
@@ -224,6 +231,8 @@ class _Fold:
             self._say(event, f"claimed as attempt {number}, not {len(task.attempts) + 1}")
         if at_us < task.due_us:
             self._say(event, f"claimed {task.due_us - at_us} us before it was due")
+        if at_us >= task.expires_us:
+            self._say(event, f"claimed {at_us - task.expires_us} us after it had expired")
         if worker not in self.pids:
             self._say(event, f"claimed by worker {worker}, which has not started")
         if event.data["seen"] >= event.position:
@@ -272,7 +281,7 @@ class _Fold:
 
     def _use(self, task: Task, kind: str, event: Event, at_us: int) -> None:
         """Count an attempt that failed, was lost or asked for a delay, and find when the next one is due."""
-        task.used += 1
+        task.used, task.expires_us = task.used + 1, LATEST
         most, is_final = task.data.get("max_attempts"), event.data["final"]
         is_last = most is not None and task.used >= most
         if is_last and not is_final:
@@ -310,6 +319,8 @@ class _Fold:
             if not task.is_cancelling:
                 self._say(event, "cancelled while running, although nobody asked for it")
             self._end(task, running, "TaskCancelled", event)
+        elif "expired" in (event.data.get("reason") or "") and moment_us(event.data["at"]) < task.expires_us:
+            self._say(event, "cancelled as expired before its expiry")
         task.status = "cancelled"
 
     def _late(self, task: Task, event: Event) -> None:
@@ -327,6 +338,7 @@ class _Fold:
             self._say(event, f"{kind} while {task.status}")
         elif kind == "TaskRescheduled":
             task.due_us = moment_us(event.data["due_at"])
+            self._expires(task, event)
         elif kind == "CancelRequested":
             task.is_cancelling = True
         elif kind == "TaskProgressed":

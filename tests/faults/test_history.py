@@ -105,7 +105,14 @@ def right() -> History:
     log.effect(10.1, "w1", "broken", 1, "begin")
     notice = ("NoticeRaised", "ledger", {"kind": "out_of_attempts", "about": "task:broken"})
     log.act(10.2, "worker:w1", ("TaskFailed", "task:broken", {"attempt": 1, "final": True, "error": {}}), notice)
-    ids = ["plain", "failing", "lost", "unique", "cancelled", "broken"]
+    log.queue(10, "expired", expires_at=moment(11), key_stream="key:e")
+    log.act(10.5, "user:me", ("TaskRescheduled", "task:expired", {"due_at": moment(10.6), "expires_at": moment(12)}))
+    gone = ("TaskCancelled", "task:expired", {"reason": "it expired"})
+    log.act(12, "worker:w1", gone, ("KeyReleased", "key:e", {"task": "expired"}))
+    log.queue(12, "in time", expires_at=moment(13))
+    log.claim(12.9, "w1", ("in time", 1))
+    log.succeed(14, "w1", "in time", 1)
+    ids = ["plain", "failing", "lost", "unique", "cancelled", "broken", "expired", "in time"]
     return History(events=log.events, effects=log.effects, acknowledged=ids, wall_minus_monotonic_us=START * 1_000_000)
 
 
@@ -259,6 +266,9 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("attempt number again", changed("TaskClaimed", "failing", 1, attempt=1), "claimed as attempt 1, not 2"),
     ("claimed too early", changed("TaskClaimed", "failing", 1, at=moment(2.9)), "claimed 100000 us before it was due"),
     ("claimed before queued", changed("TaskClaimed", "plain", at=moment(0.5)), "claimed 500000 us before it was due"),
+    ("claimed after its expiry", changed("TaskClaimed", "in time", at=moment(13)), "claimed 0 us after it had expired"),
+    ("expired too early", changed("TaskCancelled", "expired", at=moment(11.9)), "expired before its expiry"),
+    ("expired unsaid", changed("TaskRescheduled", "expired", expires_at=moment(13)), "expired before its expiry"),
     ("claimed by nobody", changed("TaskClaimed", "plain", worker="w9"), "worker w9, which has not started"),
     ("planned from the future", changed("TaskClaimed", "plain", seen=999), "planned from position 999"),
     ("outcome of an old attempt", changed("TaskSucceeded", "lost", attempt=1), "of attempt 1 while attempt 2 runs"),

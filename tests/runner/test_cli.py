@@ -168,7 +168,10 @@ def test_a_held_key_gives_the_task_that_holds_it(here: Path) -> None:
     """A second task of a live key is not queued: the answer is the first one, marked as a duplicate."""
     first = json.loads(call("enqueue", "add", "--args", '{"a": 1}', "--unique", "k", "-o", "json"))
     second = json.loads(call("enqueue", "add", "--args", '{"a": 2}', "--unique", "k", "-o", "json"))
-    assert (first["duplicate"], second) == (False, {"id": first["id"], "duplicate": True})
+    assert (first["duplicate"], second) == (
+        False,
+        {"id": first["id"], "duplicate": True, "answer": "unchanged"},
+    )
 
 
 def test_the_system_user_is_always_the_actor(here: Path) -> None:
@@ -377,7 +380,7 @@ def test_every_option_of_a_call_can_be_set(here: Path) -> None:
             "json",
         )
     )
-    assert again == {"id": task_id, "duplicate": True}
+    assert again == {"id": task_id, "duplicate": True, "answer": "rescheduled"}
     assert json.loads(call("task", "show", add("--no-retry"), "-o", "json"))["max_attempts"] == 1
 
 
