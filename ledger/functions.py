@@ -228,7 +228,7 @@ class TaskFunction(Generic[P, R]):
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         left = dict(stored)
-        by_position = {inspect.Parameter.POSITIONAL_ONLY}
+        by_position: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
         if self._rest is not None and stored.get(self._rest):
             by_position.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         is_gap = False

@@ -32,9 +32,9 @@ def has_come(expires_us: int | None, now_us: int) -> bool:
     return expires_us is not None and expires_us <= now_us
 
 
-def moved(expires_us: int | None, to: datetime | None, used: int) -> int | None:
-    """Return the expiry after a move *to* a new one, None for the same; it is void once an attempt was *used*."""
-    return expires_us if to is None or used else to_us(to)
+def moved(expires_us: int | None, to: datetime | None) -> int | None:
+    """Return the expiry after a move *to* a new one, None for the same."""
+    return expires_us if to is None else to_us(to)
 
 
 def require_before(task_id: str, expires_us: int | None, moment: datetime) -> None:

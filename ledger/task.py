@@ -262,10 +262,9 @@ def _cancel(state: TaskState, act: c.Act) -> list[e.Event]:
 
 def _reschedule(state: TaskState, command: c.Reschedule, act: c.Act) -> e.TaskRescheduled:
     _require(state, "reschedule", WAITING)
-    moments.require_before(
-        state.task_id, moments.moved(state.expires_us, command.expires_at, state.used), command.due_at
-    )
-    return e.TaskRescheduled(**_envelope(state, act), due_at=command.due_at, expires_at=command.expires_at)
+    expires_at = None if state.used else command.expires_at
+    moments.require_before(state.task_id, moments.moved(state.expires_us, expires_at), command.due_at)
+    return e.TaskRescheduled(**_envelope(state, act), due_at=command.due_at, expires_at=expires_at)
 
 
 def _expire(state: TaskState, act: c.Act) -> list[e.Event]:
@@ -333,7 +332,7 @@ def evolve(state: TaskState, event: e.Event) -> TaskState:
         case e.AttemptInterrupted():
             return state._replace(version=version, status=WAITING, worker=None, claimed_us=None)
         case e.TaskRescheduled():
-            expires_us = moments.moved(state.expires_us, event.expires_at, state.used)
+            expires_us = moments.moved(state.expires_us, event.expires_at)
             return state._replace(version=version, due_us=to_us(event.due_at), expires_us=expires_us)
         case e.CancelRequested():
             return state._replace(version=version, cancel_us=to_us(event.at))
