@@ -8,12 +8,13 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 
+from ledger import acts
 from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import StorageUnavailable
 from ledger.output import put
-from ledger.task import CANCEL_GRACE_SECONDS, TaskState
+from ledger.task import CANCEL_GRACE_SECONDS
 from projections.queue import SQL
 from runner.board import Board
 from runner.cycle import Finished
@@ -120,9 +121,9 @@ class _Attendance:
             print(f"warning: {error}", file=sys.stderr)
 
     def _look_for_cancel(self, now: float) -> None:
-        with self._ledger.store.read() as snapshot:
-            states = [TaskState._make(row[1:]) for row in snapshot.rows(SQL["rows_of_worker"], (self._taken.worker,))]
-        if any(state.cancel_us is not None for state in states) and not self._held.is_cancelled:
+        with self._ledger.store.read() as snapshot:  # its stream: nobody may be about who catches the view up
+            state = acts.load(snapshot, self._taken.claimed.state.task_id)
+        if state.cancel_us is not None and not self._held.is_cancelled:
             self._held.is_cancelled = True
             self._pool.end_by(self._held, now + CANCEL_GRACE_SECONDS)
 

@@ -90,7 +90,7 @@ FILTERS = st.fixed_dictionaries(
 
 
 @given(FILTERS, st.integers(1, 7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_filter_gives_what_a_loop_over_the_records_gives(having: dict[str, Any], page: int) -> None:
     """Pages of any size, newest first, are together what a plain loop finds; oldest first the same the other way."""
     should = expected(having)
