@@ -14,6 +14,8 @@ from ledger.store import Store
 POLL_SECONDS = 0.25
 CONFIRM_SECONDS = 0.008
 CONFIRM_STEP_SECONDS = 0.0005
+DOUBT_SECONDS = 5.0
+"""How long a write that the watch has told of is asked after: on a busy disk its commit takes longer than the above."""
 
 
 class Wake:
@@ -32,6 +34,8 @@ class Wake:
         self._version = 0
         self._wal = wal
         self._watch: Any = None
+        self._doubtful_until = 0.0
+        """Until then what was written may still become a commit."""
 
     def nudge(self) -> None:
         """End the wait of the other thread now, or its next one at once. Safe in signal handlers."""
@@ -47,13 +51,12 @@ class Wake:
         if for_commits and self._watch is not None:
             descriptors.append(self._watch.fileno())
         while (left := deadline - time.monotonic()) > 0:
-            if for_commits and self._watch is None:
-                left = min(left, POLL_SECONDS)
-            ready, _, _ = select.select(descriptors, [], [], left)
+            is_polling = for_commits and (self._watch is None or time.monotonic() < self._doubtful_until)
+            ready, _, _ = select.select(descriptors, [], [], min(left, POLL_SECONDS) if is_polling else left)
             if self._read in ready:
                 self._drain()
                 return False
-            if for_commits and (ready or self._watch is None) and self._has_committed():
+            if for_commits and (ready or is_polling) and self._has_committed(is_written=bool(ready)):
                 return True
         return False
 
@@ -64,15 +67,18 @@ class Wake:
         except BlockingIOError:
             pass
 
-    def _has_committed(self) -> bool:
+    def _has_committed(self, *, is_written: bool) -> bool:
         end = time.monotonic() + CONFIRM_SECONDS
         if self._watch is not None:
             self._watch.read(timeout=0)
         while (version := self._store.data_version()) == self._version:
-            if time.monotonic() >= end or self._watch is None:
+            if not is_written:
+                return False
+            if time.monotonic() >= end:
+                self._doubtful_until = end + DOUBT_SECONDS
                 return False
             time.sleep(CONFIRM_STEP_SECONDS)
-        self._version = version
+        self._version, self._doubtful_until = version, 0.0
         return True
 
     def forget_commits(self) -> None:
