@@ -64,6 +64,7 @@ async def in_thread(commit: Callable[[Gate], T]) -> T:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
         if gate.give_up():
+            done.add_done_callback(_take_note)
             raise
     while not done.done():
         try:
@@ -74,6 +75,12 @@ async def in_thread(commit: Callable[[Gate], T]) -> T:
     if error is not None:
         raise asyncio.CancelledError from error
     raise asyncio.CancelledError(done.result())
+
+
+def _take_note(done: asyncio.Future[Any]) -> None:
+    """Look at what became of a commit that was given up, which asyncio would log as never looked at."""
+    if not done.cancelled():
+        done.exception()
 
 
 def queued_despite(cancelled: asyncio.CancelledError) -> list[Task[Any]]:

@@ -118,7 +118,7 @@ def _change_all(
         done.found += len(batch)
         done.by_name.update(row.name for row in batch)
         if not dry_run:
-            _change_batch(ledger, batch, change, reason, actor, done)
+            change_batch(ledger, batch, change, reason, actor, done)
     return done
 
 
@@ -127,9 +127,10 @@ def _batches(rows: Iterator[TaskRow]) -> Iterator[list[TaskRow]]:
         yield batch
 
 
-def _change_batch(
+def change_batch(
     ledger: Ledger, batch: list[TaskRow], change: Change, reason: str, actor: str | None, done: Changed
 ) -> None:
+    """Change the rows of *batch* in one transaction, and add to *done* what became of them."""
     changed, refused = 0, []
     with ledger.store.write() as unit:
         act = ledger.act(unit, actor, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -99,7 +100,7 @@ def test_the_loop_goes_on_while_the_database_is_held(ledger: Ledger) -> None:
     assert task.state == "waiting"
 
 
-def test_a_call_cancelled_while_it_waits_stores_nothing(ledger: Ledger) -> None:
+def test_a_call_cancelled_while_it_waits_stores_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """The await ends at once, though the database is held, and what waited for it is rolled back."""
     job: Any = ledger.functions["job"]
 
@@ -119,6 +120,8 @@ def test_a_call_cancelled_while_it_waits_stores_nothing(ledger: Ledger) -> None:
         cancelled = asyncio.run(main(may_go))
     assert [queued_despite(one) for one in cancelled] == [[]] * 4
     assert count_events(ledger) == 0
+    gc.collect()
+    assert not caplog.records, "asyncio has nothing to complain of"
 
 
 def test_whenever_it_is_cancelled_the_log_and_the_answer_agree(ledger: Ledger) -> None:

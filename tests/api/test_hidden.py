@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from ledger import InvalidArguments, InvalidOption, InvalidValue, Ledger, LedgerError, NotFound
+from ledger import InvalidArguments, InvalidOption, InvalidValue, Ledger, LedgerError, NotFound, schedule_acts
 from ledger.events import TaskQueued
 from ledger.ledger_events import ReadRecorded
 from ledger.testing import run_queue
 from projections.listing import tasks
+from runner.schedule_rows import details_of
 from tests.api.setup import REASON, new_ledger
 
 SECRET = "s3cr3t-9f27"
@@ -155,3 +156,6 @@ def test_a_scheduled_task_hides_its_arguments() -> None:
     history = ledger.schedules.history("hourly")
     assert history[0].changes["args"] == (None, {"token": "[hidden]"})
     assert SECRET not in repr([history, ledger.schedules.get("hourly"), run.handle(ledger).events])
+    with ledger.store.read() as snapshot:
+        row = details_of(schedule_acts.load(snapshot, "hourly"), None, snapshot.now)
+    assert row["args"] == {"token": "[hidden]"}

@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger import Conflict, InvalidOption, Ledger, Retry, Task
+from ledger.acts import act_on
+from ledger.commands import Cancel, Claim
 from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections import queue as queue_view
 from projections.listing import Filter
 from projections.reports import Reports
-from runner.bulk import BATCH, cancel_all, retry_all, run_failed
+from runner.bulk import BATCH, Changed, cancel_all, change_batch, retry_all, run_failed
 from runner.cli import app
 
 REASON = "the mail server is back"
@@ -124,6 +126,20 @@ def test_what_has_no_key_to_take_is_counted_and_left(ledger: Ledger) -> None:
     assert (done.found, done.changed, done.conflicts) == (4, 3, 1)
     assert len(done.refusals) == 1 and holder.id in done.refusals[0]
     assert (held.state, states(tasks)) == ("failed", {"waiting"})
+
+
+def test_what_has_begun_since_it_was_listed_is_left(ledger: Ledger) -> None:
+    """A cancel of what waits does not ask a task to end that has begun meanwhile, nor one that somebody retried."""
+    begun, waiting = queue_all(ledger, "good", 2)
+    reports = Reports(ledger)
+    reports.catch_up()
+    rows = [row for row in reports.list_tasks() if row.state == "waiting"]
+    with ledger.store.write() as unit:
+        act_on(unit, begun.id, Claim(worker="w1", seen=1), ledger.act(unit))
+    done = Changed()
+    change_batch(ledger, rows, lambda unit, row, act: act_on(unit, row.task_id, Cancel(), act), REASON, None, done)
+    assert (done.changed, done.conflicts, begun.state, waiting.state) == (1, 1, "running", "cancelled")
+    assert done.refusals == [f"task {begun.id} is running by now; it was waiting when it was listed"]
 
 
 @pytest.mark.parametrize(
