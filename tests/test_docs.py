@@ -23,7 +23,7 @@ from ledger import Ledger, errors
 from ledger.control_rules import LimitState
 from ledger.cron import Fields
 from ledger.events import EVENT_CLASSES
-from ledger.options import Options
+from ledger.options import Options, Traits
 from ledger.schedule import ScheduleState
 from ledger.settings import Settings
 from ledger.task import STATES, TaskState
@@ -220,6 +220,12 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
         if default != "Retry()":
             value = getattr(Options(), name)
             assert default in (json.dumps(value), str(value), f"{value:g}" if isinstance(value, float) else "")
+
+
+def test_every_trait_is_in_the_table() -> None:
+    """The traits table has every trait of a task's function and no other."""
+    names = first_cells(section("ledger/README.md", "Traits"))
+    assert names == ["trait", *(field.name for field in dataclasses.fields(Traits))]
 
 
 def test_every_option_of_a_schedule_is_in_the_table_with_its_default() -> None:

@@ -6,9 +6,10 @@ Each ``type: ignore`` stands on a call that mypy must reject: with --warn-unused
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from ledger import Call, Ledger, Retry, Task
+from projections.listing import tasks
 
 ledger = Ledger("memory:")
 
@@ -19,7 +20,15 @@ def add(a: int, b: int = 2) -> int:
     return a + b
 
 
-@ledger.task(queue="mail", max_attempts=3, retry=Retry(first=1, never_on=(ValueError,)), timeout=10, limit=3)
+@ledger.task(
+    aliases=["post"],
+    hide=["subject"],
+    queue="mail",
+    max_attempts=3,
+    retry=Retry(first=1, never_on=(ValueError,)),
+    timeout=10,
+    limit=3,
+)
 def send(to: str, *, subject: str = "hello") -> None:
     """Pretend to send."""
 
@@ -51,6 +60,13 @@ def right() -> None:
     assert_type(add.using(queue="other", run_after=timedelta(hours=1)).enqueue(1), Task[int])
     assert_type(add.using(unique=True, labels=["a"], concurrency_key="k").call(b=1, a=2), Call[int])
     assert_type(send.enqueue("ann", subject="hi"), Task[None])
+    assert_type(add.reschedule_or_queue(1), Task[int])
+    assert_type(
+        add.using(run_after=timedelta(hours=1), expires=timedelta(hours=2)).reschedule_or_queue(b=1, a=2), Task[int]
+    )
+    assert_type(add.enqueue(1).attempts_left, int | None)
+    assert_type(add.enqueue(1).answer, Literal["queued", "unchanged", "rescheduled", "running"])
+    assert_type(tasks(ledger, name="add", state="failed", limit=3)[0].queued_at, datetime)
     assert_type(fetch.enqueue("a page").result(), list[str])
     assert_type(ledger.enqueue_many([add.call(1), fetch.call("a page")]), list[Task[Any]])
     assert_type(ledger.get("an id").state, str)
@@ -64,6 +80,11 @@ def right() -> None:
 async def right_async() -> None:
     """Call an async task past the ledger."""
     assert_type(await fetch("a page"), list[str])
+    assert_type(await add.aenqueue(1, b=3), Task[int])
+    assert_type(await add.using(queue="other").aenqueue(a=1), Task[int])
+    assert_type(await ledger.aenqueue_many([add.call(1), fetch.call("a page")]), list[Task[Any]])
+    assert_type(await (await fetch.aenqueue("a page")).aresult(timeout=3), list[str])
+    assert_type(await ledger.aget("an id"), Task[Any])
 
 
 def wrong() -> None:
@@ -78,6 +99,10 @@ def wrong() -> None:
     add.using(unknown=1)  # type: ignore[call-arg]
     add.using(on_duplicate="replace")  # type: ignore[arg-type]
     send.enqueue("ann", "hi")  # type: ignore[call-arg]
+    send.reschedule_or_queue("ann", "hi")  # type: ignore[call-arg]
+    add.using(expires=60)  # type: ignore[arg-type]
+    add.using(hide=["a"])  # type: ignore[call-arg]
+    tasks(ledger, colour="red")  # type: ignore[call-arg]
     fetch.enqueue(7)  # type: ignore[arg-type]
     ledger.cancel("an id")  # type: ignore[call-arg]
     nightly.enqueue(keep="7")  # type: ignore[arg-type]

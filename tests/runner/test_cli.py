@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,9 @@ def test_arguments_come_from_three_places(here: Path, source: str) -> None:
         ("add", "--args", '{"a": 1}', "--run-after", "nan"),
         ("add", "--args", '{"a": 1}', "--run-after", "-1"),
         ("add", "--args", '{"a": 1}', "--run-after", "2031-05-01T12:00:00"),
+        ("add", "--args", '{"a": 1}', "--expires", "soon"),
+        ("add", "--args", '{"a": 1}', "--expires", "0"),
+        ("add", "--args", '{"a": 1}', "--expires", "2031-05-01T12:00:00"),
         ("add", "--args", '{"a": 1}', "--max-attempts", "0"),
         ("add", "--args", '{"a": 1}', "--queue", " "),
         ("add", "--args", '{"a": 1}', "--reason", " "),
@@ -382,6 +385,12 @@ def test_every_option_of_a_call_can_be_set(here: Path) -> None:
     )
     assert again == {"id": task_id, "duplicate": True, "answer": "rescheduled"}
     assert json.loads(call("task", "show", add("--no-retry"), "-o", "json"))["max_attempts"] == 1
+    shown = json.loads(call("task", "show", add("--run-after", "60", "--expires", "30"), "-o", "json"))
+    assert datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["due_at"]) == timedelta(
+        seconds=30
+    )
+    call("task", "reschedule", shown["id"], "--run-after", "3600", "--reason", "later", code=4)
+    call("task", "reschedule", shown["id"], "--run-after", "3600", "--expires", "60", "--reason", "later")
 
 
 @pytest.mark.parametrize(
