@@ -29,7 +29,7 @@ class Queue:
     """
 
     name: str
-    args: dict[str, Any]
+    args: dict[str, Any] = field(repr=False)  # some may be hidden
     queue: str
     priority: int
     due_at: datetime | None = None

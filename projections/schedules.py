@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.api import Ledger
+from ledger.hidden import shown_state
 from ledger.schedule import ScheduleState
 from ledger.store import HOT_VIEWS, Snapshot
 from projections.queue import catch_up, catch_up_all, is_prepared
@@ -54,8 +55,19 @@ def _differences(live: dict[str, Row], folded: dict[str, Row]) -> list[str]:
     for name in live.keys() & folded.keys():
         for column, has, should in zip(COLUMNS, live[name], folded[name], strict=True):
             if has != should:
+                has, should = (_shown(column, value) for value in (has, should))
                 found.append(f"schedule {name}: {column} is {has!r}, the fold gives {should!r}")
     return found
+
+
+def _shown(column: str, value: Any) -> Any:
+    """Return a value as it is shown: a default without its hidden arguments, nothing of one that cannot be read."""
+    if column != "declared":
+        return value
+    try:
+        return shown_state(ScheduleState("", declared=value)).declared
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return "unreadable"
 
 
 def _of_components(live: dict[str, int], fold: ScheduleFold) -> list[str]:

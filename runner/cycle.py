@@ -45,7 +45,7 @@ class Claimed:
 
     position: int
     state: TaskState
-    args: dict[str, Any]
+    args: dict[str, Any] = field(repr=False)  # some may be hidden
     retry: StoredRetry
 
 

@@ -12,6 +12,7 @@ from ledger import InvalidArguments, InvalidOption, InvalidValue, Ledger, Ledger
 from ledger.events import TaskQueued
 from ledger.ledger_events import ReadRecorded
 from ledger.testing import run_queue
+from projections import schedules as schedules_view
 from projections.listing import tasks
 from runner.schedule_rows import details_of
 from tests.api.setup import REASON, new_ledger
@@ -159,3 +160,8 @@ def test_a_scheduled_task_hides_its_arguments() -> None:
     with ledger.store.read() as snapshot:
         row = details_of(schedule_acts.load(snapshot, "hourly"), None, snapshot.now)
     assert row["args"] == {"token": "[hidden]"}
+    for damage in ("json_set(declared, '$.queue', 'other')", "substr(declared, 2)"):
+        with ledger.store.write() as unit:
+            unit.run(f"UPDATE schedules SET declared = {damage}")
+        [said] = schedules_view.verify(ledger)
+        assert "declared is" in said and SECRET not in said, "also what a damaged view is told apart by"
