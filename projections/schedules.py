@@ -55,8 +55,8 @@ def _differences(live: dict[str, Row], folded: dict[str, Row]) -> list[str]:
     for name in live.keys() & folded.keys():
         for column, has, should in zip(COLUMNS, live[name], folded[name], strict=True):
             if has != should:
-                has, should = (_shown(column, value) for value in (has, should))
-                found.append(f"schedule {name}: {column} is {has!r}, the fold gives {should!r}")
+                shown = [_shown(column, value) for value in (has, should)]
+                found.append(f"schedule {name}: {column} is {shown[0]!r}, the fold gives {shown[1]!r}")
     return found
 
 

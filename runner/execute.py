@@ -21,6 +21,7 @@ from ledger.output import OutputMode, Printed
 from ledger.progress import Tell
 from ledger.retry import class_name, is_never_retried
 from ledger.signals import Delay, Fail, TimeLimit
+from ledger.task import TaskState
 from ledger.values import copy_json
 from runner.cycle import Claimed, Finished
 from runner.progress import Latest
@@ -89,12 +90,7 @@ def execute(
     function = ledger.functions[state.name]
     mode = function.traits.output or mode
     current = Current(
-        task_id=state.task_id,
-        name=state.name,
-        attempt=state.attempt,
-        run_as=state.run_as,
-        worker=state.worker or "",
-        attempts_left=state.attempts_left,
+        **_identity(state),
         ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
@@ -137,6 +133,18 @@ def _end(current: Current, *, is_kept: bool) -> Printed | None:
     current.end()
     recorder = current.opened
     return recorder.close(is_kept=is_kept) if isinstance(recorder, Recorder) else None
+
+
+def _identity(state: TaskState) -> dict[str, Any]:
+    """Return what an attempt knows of itself."""
+    return {
+        "task_id": state.task_id,
+        "name": state.name,
+        "attempt": state.attempt,
+        "run_as": state.run_as,
+        "worker": state.worker or "",
+        "attempts_left": state.attempts_left,
+    }
 
 
 class _Report(NamedTuple):

@@ -13,21 +13,24 @@ from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import StorageUnavailable
-from ledger.output import put
 from ledger.task import CANCEL_GRACE_SECONDS
 from projections.queue import SQL
 from runner.board import Board
 from runner.cycle import Finished
+from runner.echo import Echo
 from runner.inline import give_back
 from runner.losses import end_worker, timed_out
+from runner.news import store_news
 from runner.options import RunOptions
 from runner.output import catch_output
 from runner.single import Taken, dismiss, record, take
 from runner.threads import Held, Pool
 
+ECHO_SECONDS = 1.0
+"""How long a terminal that takes nothing is waited for at the end."""
 LOOK_SECONDS = 0.1
 STORE_SECONDS = 1.0
-"""Between two looks for a request to end, with what was printed stored."""
+"""Between two looks for a request to end, with what was printed and said stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ def run_in_foreground(
         KeyboardInterrupt: A signal came; the attempt was given back.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    catch_output(run.output_limit, echo=True)
     taken = take(ledger, task_id, reason=reason, actor=actor, lease_seconds=run.lease_seconds)
-    finished = _Attendance(ledger, taken, replace(run, threads=1)).attend()
+    echo = Echo({"stdout": sys.stdout, "stderr": sys.stderr})
+    catch_output(run.output_limit, echo.put)
+    finished = _Attendance(ledger, taken, replace(run, threads=1), echo).attend()
     is_late = _kept_trying(ledger, taken, finished)
     dismiss(ledger, taken)
+    echo.close(ECHO_SECONDS)
     if isinstance(finished.command, c.Interrupt):
         raise KeyboardInterrupt
     return Ran(taken.claimed.state.attempt, is_late)
@@ -63,7 +68,7 @@ def run_in_foreground(
 class _Attendance:
     """What goes on beside the one attempt, on the main thread."""
 
-    def __init__(self, ledger: Ledger, taken: Taken, run: RunOptions) -> None:
+    def __init__(self, ledger: Ledger, taken: Taken, run: RunOptions, echo: Echo) -> None:
         self._ledger = ledger
         self._taken = taken
         self._beat_seconds = run.beat_seconds
@@ -71,7 +76,8 @@ class _Attendance:
         board = Board()
         state = taken.claimed.state
         now = ledger.clock.monotonic()
-        self._pool = Pool(ledger, board, run, self._is_done.set, float("inf"))
+        self._echo = echo
+        self._pool = Pool(ledger, board, run, self._is_done.set, float("inf"), echo.put)
         self._held = Held(taken.claimed, board.claim(state.task_id, state.attempt), now)
         self._next_look = now + STORE_SECONDS
         self._next_beat = now + run.beat_seconds
@@ -88,8 +94,8 @@ class _Attendance:
             state = self._taken.claimed.state
             nothing = c.Interrupt(attempt=state.attempt, worker=self._taken.worker, cause="")
             return give_back(Finished(self._taken.claimed, nothing))
-        [(_, finished)] = self._pool.take_done()
-        return finished
+        [(held, finished)] = self._pool.take_done()
+        return held.progress.last_word(held.claimed, finished)
 
     def _enforce(self, now: float) -> None:
         """Enforce the limits of the attempt: the soft one inside it, the hard one by ending this process."""
@@ -101,6 +107,7 @@ class _Attendance:
         cause = "an attempt went on past its hard timeout"
         actor = "worker:" + self._taken.worker
         end_worker(self._ledger, self._taken.worker, cause, lambda state: timed_out(state, state.timeout), actor=actor)
+        self._echo.close(ECHO_SECONDS)
         print(f"error: {cause}; this process ends", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -116,7 +123,7 @@ class _Attendance:
             if now >= self._next_look:
                 self._next_look = now + STORE_SECONDS
                 self._look_for_cancel(now)
-                self._store_output()
+                store_news(self._ledger, [self._held], now, "worker:" + self._taken.worker)
         except StorageUnavailable as error:  # the lease is longer than most of these
             print(f"warning: {error}", file=sys.stderr)
 
@@ -126,15 +133,6 @@ class _Attendance:
         if state.cancel_us is not None and not self._held.is_cancelled:
             self._held.is_cancelled = True
             self._pool.end_by(self._held, now + CANCEL_GRACE_SECONDS)
-
-    def _store_output(self) -> None:
-        if self._held.recorder is None:
-            return
-        state = self._taken.claimed.state
-        with self._held.recorder.changes() as printed:
-            if printed.chunks or printed.dropped:
-                with self._ledger.store.write() as unit:
-                    put(unit, [(state.task_id, state.attempt, printed)])
 
 
 def _kept_trying(ledger: Ledger, taken: Taken, finished: Finished) -> bool:

@@ -21,7 +21,7 @@ from runner.execute import execute
 from runner.heartbeat import all_of, host_name, show
 from runner.inline import give_back, is_interrupt
 from runner.losses import end_worker, lost
-from runner.names import present_rows
+from runner.names import present_name, renamed
 
 NAME = "one task"
 """Name of the worker in events."""
@@ -114,7 +114,7 @@ def _started(worker: str, app: str, act: c.Act) -> WorkerStarted:
 
 
 def _claimed(ledger: Ledger, unit: Unit, task_id: str) -> Claimed:
-    [row] = present_rows(unit.rows(SQL["row_of_task"], (task_id,)), ledger.functions)
+    row = renamed(unit.rows(SQL["row_of_task"], (task_id,))[0], present_name(ledger.functions))
     queued = unit.stream(task_stream(task_id))[0].event
     assert isinstance(queued, TaskQueued), "a row is of a task that was queued"
     return Claimed(row[0], TaskState._make(row[1:]), queued.args, queued.retry)

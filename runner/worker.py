@@ -10,15 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 
 from ledger import commands as c
 from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import Conflict, StorageUnavailable
 from ledger.events import WorkerStarted
-from ledger.output import put
 from ledger.retry import Retry
 from ledger.store import Unit
 from ledger.task import CANCEL_GRACE_SECONDS, TaskState
@@ -32,10 +29,10 @@ from runner.isolation import Isolation
 from runner.leaving import Leave, bloated, spent, told, unfit
 from runner.logs import Log
 from runner.losses import LeaseWatch, end_worker, lost
+from runner.news import store_news
 from runner.notices import Notices
 from runner.options import WorkerOptions
 from runner.output import catch_output
-from runner.progress import due, store_progress
 from runner.threads import GIVE_BACK_SECONDS, Held, Pool, give_back
 from runner.wake import Wake
 
@@ -286,7 +283,7 @@ class Worker:
         if now >= self._next_look and (self._held or now >= self._next_beat):
             self._next_look = now + LOOK_SECONDS
             self._look_at_own(now)
-            self._store_news(now)
+            store_news(self._ledger, self._held.values(), now, self._actor)
         if now < self._next_beat:
             return
         self._next_beat = now + self._options.run.beat_seconds
@@ -316,24 +313,6 @@ class Worker:
                 held.is_cancelled = True
                 if held.is_begun:
                     self._pool.end_by(held, now + CANCEL_GRACE_SECONDS)
-
-    def _store_news(self, now: float) -> None:
-        """Store what running attempts printed and said since the last look: it can be followed and outlives them."""
-        said = due(self._held.values(), now)
-        with ExitStack() as stack:
-            rows = []
-            for (task_id, attempt), held in self._held.items():
-                if held.recorder is not None:
-                    printed = stack.enter_context(held.recorder.changes())
-                    if printed.chunks or printed.dropped:
-                        rows.append((task_id, attempt, printed))
-            if rows or said:
-                with self._ledger.store.write() as unit:
-                    put(unit, rows)
-                    told = store_progress(unit, said, self._ledger.act(unit, self._actor))
-                for held, state, word in told:  # committed: from now on the row stands there
-                    held.claimed = replace(held.claimed, state=state)
-                    held.progress.note(word, now)
 
     def _is_over(self, turn: Turn) -> bool:
         options = self._options

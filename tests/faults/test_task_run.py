@@ -54,6 +54,7 @@ def test_its_output_is_shown_and_kept_and_its_exit_code_tells_the_outcome(site: 
     site.finish(site.command("task", "log", good, "-o", "json"))
     kept = json.loads(_last_log(site))
     assert [line["text"] for line in kept["lines"]] == ["to stdout", "to stderr"]
+    assert site.count("TaskProgressed") == 1, "what it said of its progress is on record too"
 
 
 JOBS = """
@@ -64,6 +65,7 @@ ledger = Ledger.from_env()
 @ledger.task
 def good() -> None:
     print("to stdout", flush=True)
+    ledger.current().progress(1, 2, "half")
     print("to stderr", file=sys.stderr)
 
 @ledger.task(max_attempts=2, retry=Retry(first=3600))
