@@ -17,7 +17,7 @@ from ledger.notices import of_task
 from ledger.schedule import LEDGER_STREAM, schedule_stream
 from ledger.schedule_events import RunRequested
 from ledger.store import Snapshot, Unit
-from ledger.task import WAITING, TaskState, decide, evolve, holds_key
+from ledger.task import WAITING, TaskState, decide, evolve
 
 OnDuplicate = Literal["return", "reschedule"]
 Answer = Literal["queued", "unchanged", "rescheduled", "running"]
@@ -161,7 +161,7 @@ def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tupl
         if (noticed := of_task(after, event, lambda: unit.last(LEDGER_STREAM), act)) is not None:
             raised.append(noticed)
         after = evolve(after, event)
-    held, holds = holds_key(state, after)
+    held, holds = bool(state.key_held), bool(after.key_held)
     if state.key_stream is not None or after.key_stream is not None:
         stream = after.key_stream or state.key_stream
         assert stream is not None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import inspect
-import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from ledger import acts
+from ledger.actors import actor_text
 from ledger.acts import NewTask
 from ledger.asynchronous import Gate, in_thread
 from ledger.clock import Clock, SystemClock
@@ -386,20 +385,3 @@ class Ledger:
         """Return an act of now by *actor*: by default the worker inside a task, else the operating system's user."""
         check_reason(reason)
         return Act(id=mint(unit.now), at=unit.now, actor=actor_text(actor), reason=reason)
-
-
-def operating_system_user() -> str:
-    """Return ``user:<name>`` of the operating system's user that runs this process."""
-    try:
-        return "user:" + getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"user:{os.getuid()}"
-
-
-def actor_text(actor: str | None) -> str:
-    """Return *actor* as events keep it: with its kind, ``user:`` where none is given."""
-    if actor is None:
-        running = current_or_none()
-        return "worker:" + running.worker if running else operating_system_user()
-    check_name(actor, "actor")
-    return actor if actor.startswith(("user:", "worker:", "system:")) else "user:" + actor

@@ -396,8 +396,3 @@ def retry_delay_seconds(state: TaskState, used: int, attempt: int) -> float:
     return delay_seconds(
         state.retry_first, state.retry_factor, state.retry_cap, state.retry_jitter, used, state.task_id, attempt
     )
-
-
-def holds_key(before: TaskState, after: TaskState) -> tuple[bool, bool]:
-    """Return whether the task held its key before and after an event: (True, False) means that it frees the key."""
-    return bool(before.key_held), bool(after.key_held)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.api import DEFAULT_URL, Ledger, operating_system_user
+from ledger.actors import operating_system_user
+from ledger.api import DEFAULT_URL, Ledger
 from ledger.errors import InvalidOption
 from ledger.hidden import shown_event
 from ledger.ids import task_stream

@@ -90,7 +90,7 @@ def execute(
     function = ledger.functions[state.name]
     mode = function.traits.output or mode
     current = Current(
-        **_identity(state),
+        **identity(state),
         ledger=ledger,
         is_cancelled=is_cancelled,
         open_sink=None if mode == "none" else open_recorder,
@@ -135,7 +135,7 @@ def _end(current: Current, *, is_kept: bool) -> Printed | None:
     return recorder.close(is_kept=is_kept) if isinstance(recorder, Recorder) else None
 
 
-def _identity(state: TaskState) -> dict[str, Any]:
+def identity(state: TaskState) -> dict[str, Any]:
     """Return what an attempt knows of itself."""
     return {
         "task_id": state.task_id,

@@ -19,6 +19,7 @@ from runner.board import Board
 from runner.cycle import Finished
 from runner.echo import Echo
 from runner.inline import give_back
+from runner.isolation import Isolation
 from runner.losses import end_worker, timed_out
 from runner.news import store_news
 from runner.options import RunOptions
@@ -54,9 +55,12 @@ def run_in_foreground(
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     taken = take(ledger, task_id, reason=reason, actor=actor, lease_seconds=run.lease_seconds)
+    isolation = Isolation.if_needed(ledger, run.output_limit)  # before the first thread
     echo = Echo({"stdout": sys.stdout, "stderr": sys.stderr})
     catch_output(run.output_limit, echo.put)
-    finished = _Attendance(ledger, taken, replace(run, threads=1), echo).attend()
+    finished = _Attendance(ledger, taken, replace(run, threads=1), echo, isolation).attend()
+    if isolation is not None:
+        isolation.close()
     is_late = _kept_trying(ledger, taken, finished)
     dismiss(ledger, taken)
     echo.close(ECHO_SECONDS)
@@ -68,7 +72,9 @@ def run_in_foreground(
 class _Attendance:
     """What goes on beside the one attempt, on the main thread."""
 
-    def __init__(self, ledger: Ledger, taken: Taken, run: RunOptions, echo: Echo) -> None:
+    def __init__(
+        self, ledger: Ledger, taken: Taken, run: RunOptions, echo: Echo, isolation: Isolation | None = None
+    ) -> None:
         self._ledger = ledger
         self._taken = taken
         self._beat_seconds = run.beat_seconds
@@ -77,7 +83,7 @@ class _Attendance:
         state = taken.claimed.state
         now = ledger.clock.monotonic()
         self._echo = echo
-        self._pool = Pool(ledger, board, run, self._is_done.set, float("inf"), echo.put)
+        self._pool = Pool(ledger, board, run, self._is_done.set, float("inf"), echo.put, isolation=isolation)
         self._held = Held(taken.claimed, board.claim(state.task_id, state.attempt), now)
         self._next_look = now + STORE_SECONDS
         self._next_beat = now + run.beat_seconds
@@ -102,8 +108,8 @@ class _Attendance:
         held = self._held
         if held.soft_deadline and now >= held.soft_deadline:
             self._pool.raise_time_limit(held)
-        if not held.is_begun or not 0 < held.deadline < now or self._pool.done:
-            return
+        if held.is_isolated or not held.is_begun or not 0 < held.deadline < now or self._pool.done:
+            return  # an attempt in a process of its own is ended alone, by who watches it
         cause = "an attempt went on past its hard timeout"
         actor = "worker:" + self._taken.worker
         end_worker(self._ledger, self._taken.worker, cause, lambda state: timed_out(state, state.timeout), actor=actor)

@@ -25,7 +25,7 @@ from ledger.shield import SHIELD
 from ledger.signals import CpuLimit, TimeLimit
 from runner import frames
 from runner.cycle import Claimed, Finished
-from runner.execute import describe, run_here
+from runner.execute import describe, identity, run_here
 
 TIME_LIMIT_SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 """What the worker sends when the timeout is over. A task has the other signals for itself, but for SIGXCPU."""
@@ -126,13 +126,8 @@ class _Attempt:
         return 0
 
     def _current(self) -> Current:
-        state = self._claimed.state
         return Current(
-            task_id=state.task_id,
-            name=state.name,
-            attempt=state.attempt,
-            run_as=state.run_as,
-            worker=state.worker or "",
+            **identity(self._claimed.state),
             ledger=self._ledger,
             is_cancelled=self._look_for_cancel,
             open_sink=lambda: self._sink,

@@ -68,6 +68,17 @@ def good() -> None:
     ledger.current().progress(1, 2, "half")
     print("to stderr", file=sys.stderr)
 
+@ledger.task(isolation="process", timeout=0.5, kill_after=0.1, max_attempts=1)
+def alone(ends: bool) -> None:
+    import os, time
+    print("in process", os.getpid(), "of", os.getppid(), flush=True)
+    end = time.monotonic() + (0 if ends else 60)
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+
 @ledger.task(max_attempts=2, retry=Retry(first=3600))
 def bad() -> None:
     print("first line", flush=True)
@@ -75,8 +86,20 @@ def bad() -> None:
 """
 
 
-def _queue(site: Site, name: str) -> str:
-    assert site.finish(site.command("enqueue", name, "-o", "json", app="jobs:ledger")) == 0, site.logs()
+def test_an_isolated_task_runs_in_a_process_of_its_own(site: Site, tmp_path: Path) -> None:
+    """A task that asks for a process has one here too; past its hard limit that one is ended, not the command."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    site.environment["PYTHONPATH"] += f":{tmp_path}"
+    good, stuck = (_queue(site, "alone", "--args", args) for args in ('{"ends": true}', '{"ends": false}'))
+    assert site.finish(site.command("task", "run", good, app="jobs:ledger")) == 0, site.logs()
+    assert "in process" in _last_log(site)
+    assert site.finish(site.command("task", "run", stuck, app="jobs:ledger")) == 1
+    assert f"task {stuck} is failed after attempt 1: TimeLimit" in _last_log(site)
+    site.check()
+
+
+def _queue(site: Site, name: str, *words: str) -> str:
+    assert site.finish(site.command("enqueue", name, *words, "-o", "json", app="jobs:ledger")) == 0, site.logs()
     return str(json.loads(_last_log(site))["id"])
 
 
