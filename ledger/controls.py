@@ -39,8 +39,8 @@ class Controls:
         """
         found = dict(self._limits)
         for name, function in self._ledger.functions.items():
-            if function.traits.limit is None:
-                continue
+            if function.traits.limit is None or name != function.name:
+                continue  # what was queued under an alias counts with the task
             scope = f"{TASK}:{name}"
             if scope in found:
                 raise InvalidOption(f"the limit of {scope} is declared twice: with the task, and in Ledger(limits=…)")

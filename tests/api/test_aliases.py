@@ -95,6 +95,20 @@ def test_both_names_are_one_in_the_plan() -> None:
     )
 
 
+def test_a_limit_is_one_for_all_names() -> None:
+    """The limit of a task is declared once, under its name, and what was queued under an alias counts with it."""
+    before, after, _, _ = before_and_after(limit=2)
+    before.functions["old"].enqueue("a")
+    for text in "bcd":
+        after.functions["new"].enqueue(text)
+    after.controls.register(app="tests")
+    assert [limit.scope for limit in after.controls.limits()] == ["task:new"]
+    cycle = Cycle(after, "w1")
+    while (turn := cycle.turn([], 4, is_idle=True)).is_behind:
+        pass
+    assert [claimed.args["text"] for claimed in turn.claims] == ["a", "b"]
+
+
 def test_a_task_whose_key_frees_at_its_start_runs_under_an_alias() -> None:
     """`unique_until="start"` and an alias go together: the key frees at the claim."""
     before, after, _, seen = before_and_after(unique=True, unique_until="start")
