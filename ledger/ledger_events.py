@@ -25,7 +25,10 @@ class NoticeRaised(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputPruned(Event):
-    """What attempts of the task *name* had printed was deleted; their outcomes keep its digest."""
+    """What attempts of the task *name* had printed was deleted; their outcomes keep its digest. Stream ``output:<name>``.
+
+    Not of the stream ``ledger``, which every look at a schedule reads whole.
+    """
 
     TOPIC: ClassVar[str] = "OutputPruned.v1"
 
@@ -33,6 +36,7 @@ class OutputPruned(Event):
     attempts: list[list[str | int]]
     """Pairs of task id and attempt number."""
     bytes: int
+    """Size of the deleted rows."""
     cause: str
     """The rule that it fell under."""
 

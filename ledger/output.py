@@ -12,12 +12,15 @@ import orjson
 
 from ledger.clock import from_us
 from ledger.events import OutputDigest
+from ledger.ledger_events import OutputPruned
 from ledger.statements import statements
 from ledger.store import Snapshot, Unit
+from ledger.task import TaskState
 
 SQL = statements("ledger", "sql/sqlite/output.sql")
 Stream = Literal["stdout", "stderr"]
 OutputMode = Literal["all", "failures", "none"]
+OUTPUT_PREFIX = "output:"
 OUTPUT_MODES = ("all", "failures", "none")
 STEP_BYTES = 1024 * 1024
 
@@ -52,15 +55,21 @@ class Printed(NamedTuple):
     """Nothing of it shall be kept."""
 
 
-def put(unit: Unit, attempts: Iterable[tuple[str, int, Printed]]) -> None:
-    """Store what attempts (task id, number) printed, over chunks of the same number; delete what they dropped."""
+def put(unit: Unit, attempts: Iterable[tuple[TaskState, Printed]]) -> None:
+    """Store what claimed attempts printed, over chunks of the same number; delete what they dropped."""
     rows: list[tuple[str, int, int, bytes]] = []
+    known: list[tuple[str, int, str, int]] = []
     size = 0
-    for task_id, attempt, printed in attempts:
+    for state, printed in attempts:
+        task_id, attempt = state.task_id, state.attempt
+        key = (state.name, state.claimed_us or 0, task_id, attempt)
         if printed.is_dropped:
             unit.run(SQL["drop_attempt"], (task_id, attempt))
+            unit.run(SQL["forget_attempt"], key)
         for number in printed.dropped:
             unit.run(SQL["drop_chunk"], (task_id, attempt, number))
+        if printed.chunks:
+            known.append(key)
         for chunk in printed.chunks:
             body = orjson.dumps(chunk.entries)
             rows.append((task_id, attempt, chunk.number, body))
@@ -70,12 +79,27 @@ def put(unit: Unit, attempts: Iterable[tuple[str, int, Printed]]) -> None:
                 rows, size = [], 0
     if rows:
         unit.insert_many(SQL["put_chunk"], rows)
+    if known:
+        unit.insert_many(SQL["put_attempt"], known)
 
 
 def chunks_of(snapshot: Snapshot, task_id: str, attempt: int, after: int = 0) -> Iterator[Chunk]:
     """Return the chunks of an attempt from number *after* + 1 on; the last may grow while the attempt runs."""
     for number, body in snapshot.rows(SQL["chunks"], (task_id, attempt, after)):
         yield Chunk(number, [(at_us, stream, text) for at_us, stream, text in orjson.loads(body)])
+
+
+def output_stream(name: str) -> str:
+    """Return the stream that tells which output of the task *name* was pruned."""
+    return OUTPUT_PREFIX + name
+
+
+def pruned(snapshot: Snapshot, name: str, task_id: str, attempt: int) -> OutputPruned | None:
+    """Return the event by which the output of an attempt of the task *name* was deleted, or None."""
+    pair = orjson.dumps([task_id, attempt])
+    found = snapshot.rows(SQL["pruned_by"], (output_stream(name), pair))
+    event = snapshot.decode((found[0][0], found[0][1], found[0][2], found[0][3], found[0][4])) if found else None
+    return event if isinstance(event, OutputPruned) else None
 
 
 def lines_of(chunks: Iterable[Chunk]) -> Iterator[OutputLine]:

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     """Whether what tasks print also goes to the worker's own standard output and error."""
     output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
     """Characters that one attempt may print before `OutputLimit` is raised in it."""
+    prune: bool = True
+    """Whether `run` declares the daily schedule `workledger.prune`, which deletes old output by the two rules below."""
+    prune_days: float = Field(default=28, ge=0, le=36_500)
+    """Output of attempts that began more than so many days ago goes."""
+    prune_runs: int = Field(default=20, ge=0)
+    """Of each task name the output of so many attempts is kept, the newest."""
     allow_shell: bool = False
     """Whether workers run the commands of imported crontabs. Who may queue a task may then run any command."""
 

@@ -15,11 +15,13 @@ from ledger.settings import Settings, load
 from runner import (
     cli_changes,
     cli_controls,
+    cli_database,
     cli_enqueue,
     cli_health,
     cli_imports,
     cli_log,
     cli_notices,
+    cli_prune,
     cli_runs,
     cli_schedule_changes,
     cli_schedules,
@@ -66,13 +68,14 @@ app.add_typer(cli_imports.imports, name="import")
 app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
-app.add_typer(cli_views.database, name="db")
+app.add_typer(cli_database.database, name="db")
 app.command("enqueue")(cli_enqueue.enqueue)
 cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)
 app.command("health")(cli_health.health)
 app.command("notices")(cli_notices.notices)
+app.command("prune")(cli_prune.prune_output)
 app.command("now")(cli_views.now)
 app.command("why")(cli_views.explain)
 app.command("stop")(cli_controls.stop)
@@ -138,7 +141,7 @@ def run(
 
 
 def _run(session: Session, settings: Settings, **bounds: Any) -> int:
-    from runner import hygiene, shell, supervisor  # the other commands need none of it
+    from runner import hygiene, shell, supervisor, upkeep  # the other commands need none of it
     from runner.options import RunOptions
 
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
@@ -147,6 +150,7 @@ def _run(session: Session, settings: Settings, **bounds: Any) -> int:
     ledger = session.ledger() if settings.allow_shell and not session.app else session.app_ledger()
     if settings.allow_shell:
         shell.allow_shell(ledger)
+    upkeep.bring_up(ledger, settings, actor=session.actor)
     return supervisor.run(ledger, run_options)
 
 

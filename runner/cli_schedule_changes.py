@@ -11,6 +11,7 @@ from ledger.api import Ledger
 from ledger.declarations import Registered
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
+from runner import upkeep
 from runner.cli_tasks import Form, Reason, Session
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.schedule_rows import next_run, row_of
@@ -152,6 +153,7 @@ def sync(
         actor=session.actor,
         reason=reason,
     )
+    upkeep.bring_up(ledger, settings, actor=session.actor)
     _print_registered(done, len(ledger.schedules.declarations), output)
 
 

@@ -12,14 +12,8 @@ import typer
 from ledger import keys
 from ledger.api import Ledger
 from ledger.clock import from_us, to_us
-from ledger.errors import CorruptEvent
-from ledger.events import Event
-from ledger.ids import TASK_PREFIX
 from ledger.limits import Running
-from ledger.output import chunks_of, digest_of
-from ledger.sqlite import SCHEMA_VERSION
 from ledger.statements import statements
-from ledger.store import Snapshot
 from ledger.task import WAITING, TaskState
 from projections import controls as control_view
 from projections import queue as queue_view
@@ -34,12 +28,10 @@ from runner.running import COLUMNS, running_rows, table_rows
 from runner.why import why
 
 SQL = statements("projections", "sql/sqlite/tasks.sql")
-CHECK_BATCH = 2_000
 
 queues = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the queues.")
 workers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the workers.")
 projection = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rebuild and verify the views.")
-database = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, upgrade and check the database.")
 
 
 class View(StrEnum):
@@ -210,79 +202,6 @@ def verify(context: typer.Context, view: OneView = None, output: Form = Output.t
             print_line(f"  {clean(sentence)}")
     if any(differences.values()):
         raise typer.Exit(1)
-
-
-@database.command("init")
-def init(context: typer.Context) -> None:
-    """Make the ledger's database and its views; what exists is left as it is.
-
-    Example: workledger --url sqlite:///work.db db init
-    """
-    print_line(f"{clean(_prepare(context.obj))} is ready, schema {SCHEMA_VERSION}")
-
-
-@database.command("upgrade")
-def upgrade(context: typer.Context) -> None:
-    """Bring an existing database to this version's schema and views.
-
-    Example: workledger --url sqlite:///work.db db upgrade
-    """
-    context.obj.existing()
-    print_line(f"{clean(_prepare(context.obj))} has schema {SCHEMA_VERSION}")
-
-
-@database.command("check")
-def check(context: typer.Context, output: Form = Output.table) -> None:
-    """Check the database file and read every event; exit 1 if something is damaged.
-
-    Example: workledger --url sqlite:///work.db db check
-    """
-    ledger = context.obj.existing()
-    problems = []
-    position = count = 0
-    with ledger.store.read() as snapshot:
-        problems += [row[0] for row in snapshot.rows("PRAGMA integrity_check") if row[0] != "ok"]
-        while raws := snapshot.events_after(position, CHECK_BATCH):
-            for raw in raws:
-                count += 1
-                try:
-                    event = snapshot.decode(raw)
-                    problems += _check_output(snapshot, event)
-                except CorruptEvent as error:
-                    problems.append(str(error))
-            position = raws[-1][0]
-    if output is Output.table:
-        for problem in problems[:20]:
-            print_line(clean(problem))
-        print_line(f"{count} events read, {len(problems)} problems")
-    else:
-        print_object({"events": count, "problems": problems}, output)
-    if problems:
-        raise typer.Exit(1)
-
-
-def _check_output(snapshot: Snapshot, event: Event) -> list[str]:
-    """Return how the kept output of the attempt that *event* ends differs from its digest; pruned output does not."""
-    digest = getattr(event, "output", None)
-    if digest is None:
-        return []
-    task_id = event.originator_id.removeprefix(TASK_PREFIX)
-    attempt = event.attempt  # type: ignore[attr-defined]
-    try:
-        chunks = list(chunks_of(snapshot, task_id, attempt))
-    except ValueError as error:
-        return [f"the output of attempt {attempt} of task {task_id} cannot be read: {error}"]
-    if not chunks or digest_of(chunks) == digest["sha256"]:
-        return []
-    return [f"the output of attempt {attempt} of task {task_id} is not what its outcome says (SHA-256 differs)"]
-
-
-def _prepare(session: Session) -> str:
-    ledger = session.ledger()
-    ledger.store.prepare()
-    queue_view.catch_up_all(ledger)
-    Reports(ledger).catch_up()
-    return ledger.url
 
 
 def _caught_up(session: Session) -> Ledger:

@@ -178,7 +178,7 @@ class Cycle:
             rest = list(finished)
         for one in rest:
             turn.rejected += record_one(unit, one, act)
-        put(unit, [(o.claimed.state.task_id, o.claimed.state.attempt, o.printed) for o in finished if o.printed])
+        put(unit, [(one.claimed.state, one.printed) for one in finished if one.printed])
         turn.recorded += len(finished)
 
     def _record_plain(self, unit: Unit, finished: Sequence[Finished], act: c.Act) -> bool:

@@ -21,7 +21,7 @@ def store_news(ledger: Ledger, attempts: Collection[Held], now: float, actor: st
             if held.recorder is not None:
                 printed = stack.enter_context(held.recorder.changes())
                 if printed.chunks or printed.dropped:
-                    rows.append((held.claimed.state.task_id, held.claimed.state.attempt, printed))
+                    rows.append((held.claimed.state, printed))
         if rows or said:
             with ledger.store.write() as unit:
                 put(unit, rows)

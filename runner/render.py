@@ -12,9 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from projections.tasks import stamp
 
@@ -96,6 +93,10 @@ def print_object(value: Mapping[str, Any], output: Output) -> None:
 def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     headings = [column.replace("_", " ") for column in columns]
     if sys.stdout.isatty():
+        from rich.console import Console  # on a terminal alone: they take long to import
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(box=None, header_style="bold", pad_edge=False)
         for heading in headings:
             # An id that is cut cannot be typed into the next command; other columns give way.

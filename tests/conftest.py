@@ -6,3 +6,5 @@ import os
 
 for name in [name for name in os.environ if name.startswith("WORKLEDGER_")]:
     del os.environ[name]
+
+os.environ["WORKLEDGER_PRUNE"] = "false"  # else a test that counts what ran may meet the minute of the daily pruning

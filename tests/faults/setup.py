@@ -42,6 +42,7 @@ class Site:
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKLEDGER_")},
             "PYTHONPATH": str(ROOT),
             "WORKLEDGER_URL": f"sqlite:///{self.database}",
+            "WORKLEDGER_PRUNE": "false",
             DIRECTORY: str(directory),
             **environment,
         }
