@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +17,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from ledger.errors import InvalidOption
@@ -24,6 +26,10 @@ from ledger.zones import zone_named
 
 PREFIX = "WORKLEDGER_"
 DEFAULT_FILE = "workledger.toml"
+PROJECT_FILE = "pyproject.toml"
+"""Read for its table ``[tool.workledger]``."""
+DEFAULT = "default"
+OVERRIDE_KEYS = frozenset({"schedule", "timezone", "enabled"})
 MEBIBYTE = 1024 * 1024
 
 
@@ -131,6 +137,14 @@ class Settings(BaseSettings):
         zone_named(value)
         return value
 
+    @field_validator("schedule_overrides")
+    @classmethod
+    def _has_known_keys(cls, value: dict[str, Any]) -> Any:
+        for pattern, given in value.items():
+            if isinstance(given, dict) and (unknown := sorted(given.keys() - OVERRIDE_KEYS)):
+                raise ValueError(f"{pattern!r} has {', '.join(unknown)}; allowed: {', '.join(sorted(OVERRIDE_KEYS))}")
+        return value
+
     @field_validator("queues", "smtp_to", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -191,41 +205,95 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and where each came from: a flag, a variable, a file, or ``default``."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
 def load(flags: dict[str, Any] | None = None, file: str | Path | None = None) -> Settings:
+    """Return the settings as `gather` finds them."""
+    return gather(flags, file).settings
+
+
+def gather(
+    flags: dict[str, Any] | None = None, file: str | Path | None = None, kind: type[Settings] = Settings
+) -> Loaded:
     """Return the settings: *flags* that are not None, over the environment, over *file*, over the defaults.
 
-    Without *file* it is ``workledger.toml`` in the working directory, if there is one.
+    Without *file* it is ``workledger.toml`` in the working directory or the table ``[tool.workledger]`` of its
+    ``pyproject.toml``, if there is one; of a *file* of that name it is this table.
 
     Raises:
-        InvalidOption: A value is outside what is allowed, the file is not there, no TOML or has an unknown key.
+        InvalidOption: A value is outside what is allowed, a key is unknown, the file is not there or no TOML, or both
+            files have settings.
     """
-    path = _existing(file)
+    path, from_file = _from_file(file)
     try:
-        sources = {
-            "flags": InitSettingsSource(Settings, {k: v for k, v in (flags or {}).items() if v is not None})(),
-            "environment": EnvSettingsSource(Settings, env_prefix=PREFIX, env_ignore_empty=True)(),
-            str(path): TomlConfigSettingsSource(Settings, toml_file=path)() if path else {},
-        }
-    except (SettingsError, ValueError, OSError) as error:
-        raise InvalidOption(f"{path}: {error}") from error
-    merged: dict[str, Any] = {}
-    for source in reversed(sources.values()):
-        merged.update(source)
+        environment = EnvSettingsSource(kind, env_prefix=PREFIX, env_ignore_empty=True)()
+    except SettingsError as error:
+        raise InvalidOption(f"environment: {error}") from error
+    given = InitSettingsSource(kind, {k: v for k, v in (flags or {}).items() if v is not None})()
+    origins = dict.fromkeys(kind.model_fields, DEFAULT)
+    origins |= dict.fromkeys(from_file, path)
+    origins |= {name: PREFIX + name.upper() for name in environment}
+    origins |= {name: "flag --" + _FLAGS.get(name, name).replace("_", "-") for name in given}
     try:
-        return Settings(**merged)
+        return Loaded(kind(**{**from_file, **environment, **given}), origins)
     except ValidationError as error:
-        raise InvalidOption(_sentence(error, sources)) from None
+        raise InvalidOption(_sentence(error, origins, kind)) from None
 
 
-def _existing(file: str | Path | None) -> Path | None:
-    if file is None:
-        return path if (path := Path(DEFAULT_FILE)).is_file() else None
-    if not Path(file).is_file():
-        raise InvalidOption(f"there is no settings file {shown(str(file))}")
-    return Path(file)
+_FLAGS = {"queues": "queue"}
+"""Settings whose flag has another name."""
 
 
-def _sentence(error: ValidationError, sources: dict[str, dict[str, Any]]) -> str:
+def is_secret(kind: type[Settings], name: str) -> bool:
+    """Return whether a setting's value may not be shown."""
+    field = kind.model_fields.get(name)
+    return field is not None and "Secret" in str(field.annotation)
+
+
+def _from_file(file: str | Path | None) -> tuple[str, dict[str, Any]]:
+    """Return what is to be said of the file, and its settings; empty where there is none."""
+    if file is not None:
+        path = Path(file)
+        if not path.is_file():
+            raise InvalidOption(f"there is no settings file {shown(str(file))}")
+        if path.name != PROJECT_FILE:
+            return str(path), _read(path)
+        if (table := _of_project(path)) is None:
+            raise InvalidOption(f"{path} has no table [tool.workledger]")
+        return f"{path} [tool.workledger]", table
+    own, project = Path(DEFAULT_FILE), Path(PROJECT_FILE)
+    table = _of_project(project) if project.is_file() else None
+    if not own.is_file():
+        return f"{project} [tool.workledger]", table or {}
+    if table is not None:
+        raise InvalidOption(
+            f"there are settings in {own} and in [tool.workledger] of {project}; keep them in one of the two, or name "
+            "one with --config"
+        )
+    return str(own), _read(own)
+
+
+def _of_project(path: Path) -> dict[str, Any] | None:
+    table = _read(path).get("tool", {}).get("workledger")
+    if table is not None and not isinstance(table, dict):
+        raise InvalidOption(f"{path}: tool.workledger is {shown(table)}; it must be a table")
+    return table
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InvalidOption(f"{path}: {error}") from error
+
+
+def _sentence(error: ValidationError, origins: Mapping[str, str], kind: type[Settings]) -> str:
     """Say of each wrong setting where it came from, what it is and what is allowed."""
     said = []
     for problem in error.errors():
@@ -233,10 +301,11 @@ def _sentence(error: ValidationError, sources: dict[str, dict[str, Any]]) -> str
             said.append(problem["msg"].removeprefix("Value error, "))
             continue
         name = str(problem["loc"][0])
-        origin = next((where for where, values in sources.items() if name in values), "defaults")
+        where = f"{'.'.join(map(str, problem['loc']))} ({origins.get(name, DEFAULT)})"
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(sorted(Settings.model_fields))
-            said.append(f"{name} ({origin}) is no setting; there are: {known}")
+            known = f"; there are: {', '.join(sorted(kind.model_fields))}" if len(problem["loc"]) == 1 else ""
+            said.append(f"{where} is no setting{known}")
         else:
-            said.append(f"{name} ({origin}) is {shown(problem['input'])}: {problem['msg']}")
+            value = "not allowed" if is_secret(kind, name) else shown(problem["input"])
+            said.append(f"{where} is {value}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(said)

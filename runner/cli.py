@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.errors import InvalidOption, LedgerError
-from ledger.settings import Settings, load
+from ledger.settings import Settings, gather
 from runner import (
     cli_changes,
+    cli_config,
     cli_controls,
     cli_database,
     cli_enqueue,
@@ -69,6 +70,7 @@ app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
 app.add_typer(cli_database.database, name="db")
+app.add_typer(cli_config.configuration, name="config")
 app.command("enqueue")(cli_enqueue.enqueue)
 cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
@@ -96,7 +98,11 @@ def options(
         typer.Option("--app", metavar="MODULE:LEDGER", help="Where the tasks are declared [env: WORKLEDGER_APP]."),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Settings, workledger.toml in this directory if it is there.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings; by default workledger.toml or [tool.workledger] of pyproject.toml in this directory.",
+        ),
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Who asks, beside the operating system's user.")] = None,
 ) -> None:
@@ -105,7 +111,10 @@ def options(
     Example: workledger --app tasks:ledger run --workers 2
     """
     flags = {"url": url or None, "app": app_ or None}
-    context.obj = Session(load(flags, config), actor_name=actor, config=config)
+    if context.invoked_subcommand == "completion":  # a shell that starts has no use for settings
+        return
+    loaded = gather(flags, config)
+    context.obj = Session(loaded.settings, actor_name=actor, config=config, origins=loaded.origins)
 
 
 @app.command("run")

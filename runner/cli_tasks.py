@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,8 @@ class Session:
     settings: Settings
     actor_name: str | None = None
     config: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting came from."""
 
     @property
     def url(self) -> str | None:
