@@ -24,6 +24,7 @@ from ledger.functions import AsyncTaskFunction, Call, SyncTaskFunction, TaskFunc
 from ledger.handle import Task
 from ledger.identities import Identities, Principals
 from ledger.ids import mint
+from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOptions, hooks, split
 from ledger.schedules import Schedules
@@ -87,6 +88,8 @@ class Ledger:
         """The schedules of this ledger: to look at them and to change them."""
         self.controls = Controls(self, limits)
         """What governs the running of its tasks: limits, pauses, stops, recycling."""
+        self.legacy = Legacy(self)
+        """The cron functions of old modules."""
 
     @classmethod
     def from_env(cls, **options: Unpack[LedgerOptions]) -> Ledger:

@@ -23,6 +23,7 @@ MESSAGES = {
     "schedule_overdue": "a schedule has not succeeded for too long",
     "notices_delivered": "notices delivered",
     "notice_hook_failed": "a hook for notices failed",
+    "legacy_left_out": "legacy cron function not taken over",
     "clock_jumped": "the clock was set",
     "stopping": "stopping: no new claims; a second signal ends what still runs",
     "stopping_now": "stopping now: what still runs is interrupted",

@@ -98,6 +98,8 @@ class Supervisor:
     def _register_schedules(self) -> None:
         """Bring the log to the schedules of this code, once: a worker started again later may run older code by then."""
         options = self._options
+        for problem in self._ledger.legacy.problems:
+            self._log.warning("legacy_left_out", of=problem.name, why=problem.why)
         if not self._ledger.schedules.declarations and not options.schedule_overrides:
             return
         done = self._ledger.schedules.register(
