@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench soak clean
+.PHONY: demo test lint format docs bench soak clean
 
 demo: $(READY)
 	$(VENV)/bin/workledger demo
@@ -19,6 +19,9 @@ lint: $(READY)
 format: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: $(READY)
+	$(VENV)/bin/python -m runner.man
 
 bench: $(READY)
 	$(VENV)/bin/python -m pytest bench -q --benchmark-json=bench/results/latest.json

@@ -28,6 +28,7 @@ from runner import (
     cli_schedules,
     cli_tasks,
     cli_views,
+    completion,
 )
 from runner.cli_tasks import Session
 from runner.render import clean
@@ -84,6 +85,15 @@ app.command("stop")(cli_controls.stop)
 app.command("recycle")(cli_controls.recycle)
 cli_views.queues.command("pause")(cli_controls.queue_pause)
 cli_views.queues.command("resume")(cli_controls.queue_resume)
+app.command("completion")(completion.completion)
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"workledger {version('workledger')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -105,6 +115,9 @@ def options(
         ),
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Who asks, beside the operating system's user.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Keep, work and explain a ledger of background tasks.
 
@@ -122,7 +135,10 @@ def run(
     context: typer.Context,
     workers: Annotated[int | None, typer.Option(help="Worker processes; 1 by default.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each worker; 4 by default.")] = None,
-    queue: Annotated[list[str] | None, typer.Option(help="Only this queue; may be given several times.")] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this queue; may be given several times.", autocompletion=completion.queues),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after one claim's worth.")] = False,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
     max_tasks: Annotated[int | None, typer.Option(min=1, help="End after so many tasks.")] = None,
@@ -182,6 +198,7 @@ def demo(
 
 def main() -> None:
     """Run the command with this process's arguments and exit: 0 ok, 1 failed, 2 usage, 3 not found, 4, 5."""
+    completion.answer_if_asked()
     app(prog_name="workledger")
 
 

@@ -12,7 +12,7 @@ from ledger.clock import SystemClock, from_us
 from ledger.errors import InvalidOption
 from projections.listing import Filter
 from projections.tasks import stamp
-from runner import bulk
+from runner import bulk, completion
 from runner.cli_enqueue import parse_moment
 from runner.cli_tasks import (
     Form,
@@ -29,7 +29,7 @@ from runner.cli_tasks import (
 )
 from runner.render import Output, clean, print_line, print_object
 
-OneId = Annotated[str | None, typer.Argument(metavar="ID", help="The task's id; without one the filters say which.")]
+OneId = Annotated[str | None, typer.Argument(metavar="ID", help="The task's id; without one the filters say which.", autocompletion=completion.task_ids)]
 All = Annotated[bool, typer.Option("--all", help="Every task in such a state, where no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many tasks it would be.")]
 

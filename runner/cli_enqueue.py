@@ -12,6 +12,7 @@ import typer
 
 from ledger.errors import InvalidOption, InvalidValue
 from ledger.functions import Call
+from runner import completion
 from runner.cli_tasks import Form, Session
 from runner.render import Output, print_line, print_object
 
@@ -68,9 +69,12 @@ def parse_moment(text: str, flag: str = "--run-after") -> datetime | timedelta:
 
 def enqueue(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The registered name of the task.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The registered name of the task.", autocompletion=completion.task_names),
+    ],
     args: Annotated[str, typer.Option(metavar="JSON|@FILE|-", help="Arguments by name, as a JSON object.")] = "{}",
-    queue: Annotated[str | None, typer.Option(help="Queue to put it in.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Queue to put it in.", autocompletion=completion.queues)] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100, higher first.")] = None,
     run_after: Annotated[str | None, typer.Option(metavar="SECONDS|ISO", help="Not before then.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Attempts, the first included.")] = None,

@@ -12,15 +12,22 @@ from ledger.api import Ledger
 from ledger.declarations import Registered
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
-from runner import upkeep
+from runner import completion, upkeep
 from runner.cli_tasks import Form, Reason, Session
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.schedule_rows import next_run, row_of
 
 components = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Switch groups of schedules on and off.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
-Component = Annotated[str, typer.Argument(metavar="COMPONENT", help="The component that schedules were declared with.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", autocompletion=completion.schedules)]
+Component = Annotated[
+    str,
+    typer.Argument(
+        metavar="COMPONENT",
+        help="The component that schedules were declared with.",
+        autocompletion=completion.components,
+    ),
+]
 
 
 def add_to(schedules: typer.Typer) -> None:

@@ -21,7 +21,7 @@ from ledger.zones import zone_named
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
 from projections.tasks import stamp
-from runner import cli_schedule_changes, cli_schedule_times
+from runner import cli_schedule_changes, cli_schedule_times, completion
 from runner.cli_schedule_times import Count, parse_time, show
 from runner.cli_tasks import Form, Session
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
@@ -31,7 +31,7 @@ schedules = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look 
 schedules.command("preview")(cli_schedule_times.preview)
 cli_schedule_changes.add_to(schedules)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", autocompletion=completion.schedules)]
 
 
 @schedules.callback()
@@ -42,7 +42,9 @@ def group() -> None:
 @schedules.command("list")
 def list_(
     context: typer.Context,
-    component: Annotated[str | None, typer.Option(help="Only those of this component.")] = None,
+    component: Annotated[
+        str | None, typer.Option(help="Only those of this component.", autocompletion=completion.components)
+    ] = None,
     retired: Annotated[bool, typer.Option("--retired", help="Also those whose code is gone.")] = False,
     output: Form = Output.table,
 ) -> None:

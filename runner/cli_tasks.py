@@ -25,6 +25,7 @@ from ledger.values import check_name
 from projections.listing import Filter
 from projections.reports import Reports
 from projections.tasks import stamp
+from runner import completion
 from runner.render import Output, print_line, print_list, print_object, to_json
 
 _ENVELOPE = ("originator_id", "originator_version", "command", "at", "actor", "reason")
@@ -33,7 +34,7 @@ _EVENT_COLUMNS = ("position", "version", "type", "at", "actor", "reason", "data"
 
 tasks = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and change tasks.")
 
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.", autocompletion=completion.task_ids)]
 Reason = Annotated[str, typer.Option(help="Why; kept in the log.")]
 Form = Annotated[Output, typer.Option("-o", "--output", help="How to print it.")]
 
@@ -120,9 +121,13 @@ def _import_ledger(app: str) -> Ledger:
     return found
 
 
-Name = Annotated[str | None, typer.Option(help="Only tasks queued under this name.")]
-State = Annotated[str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.")]
-Queue = Annotated[str | None, typer.Option(help="Only tasks of this queue.")]
+Name = Annotated[
+    str | None, typer.Option(help="Only tasks queued under this name.", autocompletion=completion.task_names)
+]
+State = Annotated[
+    str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.", autocompletion=lambda: list(STATES))
+]
+Queue = Annotated[str | None, typer.Option(help="Only tasks of this queue.", autocompletion=completion.queues)]
 RunAs = Annotated[str | None, typer.Option(help="Only tasks that run as this identity.")]
 QueuedBy = Annotated[str | None, typer.Option(metavar="ACTOR", help="Only tasks that this actor queued (user:ann).")]
 Label = Annotated[str | None, typer.Option(help="Only tasks with this label.")]

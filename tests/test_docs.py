@@ -32,6 +32,7 @@ from projections.queue import SQL as QUEUE_SQL
 from projections.schedule_fold import SQL as SCHEDULES_SQL
 from projections.tasks import TaskRow
 from runner.cli import app
+from runner.man import manual, put_into
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = ("README.md", "ledger/README.md", "projections/README.md", "runner/README.md")
@@ -108,7 +109,7 @@ def test_output_is_only_shown_after_code(chapter: str) -> None:
     """Every output block stands right after a python block, so that none goes unchecked."""
     found = blocks(chapter)
     for before, block in zip([None, *found], found, strict=False):
-        assert block.kind in ("python", "output", "sh", "mermaid", "toml")
+        assert block.kind in ("python", "output", "sh", "mermaid", "toml", "text")
         if block.kind == "output":
             assert before is not None
             assert before.kind == "python"
@@ -191,6 +192,36 @@ def test_every_setting_is_listed_with_its_default() -> None:
     """The table of settings has every setting with its default as JSON, and no other."""
     rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section("runner/README.md", "Settings"), re.MULTILINE)
     assert {name: json.loads(default) for name, default in rows} == Settings().model_dump(mode="json")
+
+
+def test_the_manual_is_that_of_the_commands() -> None:
+    """runner/README.md has a page for each command as it is now; `make docs` writes them."""
+    text = read("runner/README.md")
+    assert put_into(text, manual(app)) == text, "run `make docs`"
+
+
+def test_the_manual_has_every_command_option_and_example() -> None:
+    """Found in another way: each command that help lists has its page, with every option and every line to copy."""
+    text = section("runner/README.md", "Commands")
+    pages = {
+        found[1]: found[2] for found in re.finditer(r"^### workledger ([^\n]*)\n(.*?)(?=^### |\Z)", text, re.M | re.S)
+    }
+
+    def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from leaves(inner, f"{path} {name}".strip())
+        if not hasattr(command, "commands"):
+            yield path, command
+
+    found = dict(leaves(get_command(app)))
+    assert pages.keys() == found.keys() and len(found) > 30
+    for path, command in found.items():
+        assert f"](#workledger-{path.replace(' ', '-')})" in text
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        for name in {name for name in options if name.startswith("-")} - {"--help"}:
+            assert f"`{name}`" in pages[path], (path, name)
+        [example] = re.findall(r"Example: (workledger .*)", command.callback.__doc__)
+        assert example in pages[path]
 
 
 # Lists

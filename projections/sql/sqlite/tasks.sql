@@ -166,3 +166,7 @@ SELECT count(*) FROM queue
 -- running_per_worker --
 SELECT worker, count(*) FROM queue WHERE status = 'running' GROUP BY worker;
 
+-- newest_ids --
+-- The newest tasks whose streams lie between two texts.
+SELECT originator_id FROM stored_events WHERE originator_id >= ? AND originator_id < ? AND originator_version = 1
+ ORDER BY originator_id DESC LIMIT ?;
