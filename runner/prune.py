@@ -23,6 +23,8 @@ MOST_ATTEMPTS = 1_000
 """Of one transaction."""
 MOST_BYTES = 64 * 1024 * 1024
 """Of one transaction, beyond its first attempt: freeing pages takes time in which nobody else can write."""
+PAUSE_SECONDS = 0.01
+"""Between two transactions: a lock among threads goes to whoever asks next, and who just had it would be first."""
 MOST_DAYS = 36_500
 MOST_RUNS = 1_000_000_000
 
@@ -95,6 +97,8 @@ def prune(ledger: Ledger, rules: Rules, *, reason: str, actor: str | None = None
                 if found:
                     _delete(ledger, unit, part, found, reason, actor)
             total = _added(total, found)
+            if after < part.upto:
+                ledger.clock.sleep(PAUSE_SECONDS)
         done += [total] if total.attempts else []
     return done
 

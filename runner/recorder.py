@@ -168,7 +168,8 @@ class Recorder:
         """
         if self._partial:
             for (stream, _), parts in list(self._partial.items()):
-                self._take(stream, "".join(parts))
+                if text := "".join(parts):  # print(…, end="") writes an empty end
+                    self._take(stream, text)
         with self._lock:
             self._is_closed = True
         if not is_kept:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -243,3 +244,22 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(small_disk: Path) -> No
         unit.append([event("key:1", acknowledged + 1)])
     assert len(all_events(store)) == acknowledged + 1
     store.close()
+
+
+def test_a_schema_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """A database that a newer version has made is not written to; one of an older schema is brought up."""
+    url = f"sqlite:///{tmp_path}/work.db"
+    store = SqliteStore(url, SystemClock())
+    store.prepare()
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "work.db")) as connection:
+        connection.execute("DROP TABLE output_attempts")
+        connection.execute("PRAGMA user_version = 2")
+    older = SqliteStore(url, SystemClock())
+    with older.write() as unit:
+        assert unit.rows("SELECT count(*) FROM output_attempts") == [(0,)]
+    older.close()
+    with closing(sqlite3.connect(tmp_path / "work.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StorageUnavailable, match="schema 99"), SqliteStore(url, SystemClock()).write():
+        pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import logging
 import multiprocessing
 import os
@@ -32,6 +34,15 @@ def plain(word: str) -> None:
     current().trace("traced", 1)
     print("\x1b[31mred\x1b[0m \x1b]0;title\x07 \ud800")
     print("no end", end="")
+
+
+@ledger.task
+def buffers() -> None:
+    """Print into buffers of its own, one of which is thrown away."""
+    for word in ("thrown away", "passed on"):
+        with contextlib.redirect_stdout(io.StringIO()) as inner:
+            print(word)
+    print(inner.getvalue(), end="")
 
 
 @ledger.task

@@ -109,6 +109,14 @@ def test_both_streams_are_kept_line_by_line(place: Place) -> None:
     assert moments == sorted(moments) and task.record.queued.at < moments[0] < attempt.ended_at
 
 
+def test_buffers_of_the_task_are_its_own(place: Place) -> None:
+    """What it prints into a buffer is kept only if it prints it again (vectors 119 and 120)."""
+    task = place.queue("buffers")
+    place.call("run", "--drain")
+
+    assert texts(task) == ["passed on"]
+
+
 def test_logging_is_kept(place: Place) -> None:
     """Records reach the attempt by a default handler, and by handlers made before the worker was."""
     task = place.queue("logs")
