@@ -166,3 +166,18 @@ def test_a_copy_of_a_damaged_ledger_is_not_kept(tmp_path: Path) -> None:
         back_up(ledger.store, tmp_path / "copy.db")
     assert not list(tmp_path.glob("*copy*"))
     ledger.close()
+
+
+def test_what_only_the_check_of_the_copy_finds_is_enough(tmp_path: Path) -> None:
+    """Every event can be read, and still the file is not sound: the copy is not kept."""
+    ledger = small(tmp_path)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "work.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'state BLOB NOT NULL', 'state BLOB CHECK (length(state) < 5)')"
+        )
+    with pytest.raises(StorageUnavailable, match="not equal to the ledger and was deleted"):
+        back_up(ledger.store, tmp_path / "copy.db")
+    assert not list(tmp_path.glob("*copy*"))
+    ledger.close()
