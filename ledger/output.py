@@ -18,6 +18,7 @@ from ledger.store import Snapshot, Unit
 from ledger.task import TaskState
 
 SQL = statements("ledger", "sql/sqlite/output.sql")
+PRUNING_SQL = statements("ledger", "sql/sqlite/pruning.sql")
 Stream = Literal["stdout", "stderr"]
 OutputMode = Literal["all", "failures", "none"]
 OUTPUT_PREFIX = "output:"
@@ -65,7 +66,7 @@ def put(unit: Unit, attempts: Iterable[tuple[TaskState, Printed]]) -> None:
         key = (state.name, state.claimed_us or 0, task_id, attempt)
         if printed.is_dropped:
             unit.run(SQL["drop_attempt"], (task_id, attempt))
-            unit.run(SQL["forget_attempt"], key)
+            unit.run(PRUNING_SQL["forget_attempt"], key)
         for number in printed.dropped:
             unit.run(SQL["drop_chunk"], (task_id, attempt, number))
         if printed.chunks:
@@ -80,7 +81,7 @@ def put(unit: Unit, attempts: Iterable[tuple[TaskState, Printed]]) -> None:
     if rows:
         unit.insert_many(SQL["put_chunk"], rows)
     if known:
-        unit.insert_many(SQL["put_attempt"], known)
+        unit.insert_many(PRUNING_SQL["put_attempt"], known)
 
 
 def chunks_of(snapshot: Snapshot, task_id: str, attempt: int, after: int = 0) -> Iterator[Chunk]:
@@ -97,7 +98,7 @@ def output_stream(name: str) -> str:
 def pruned(snapshot: Snapshot, name: str, task_id: str, attempt: int) -> OutputPruned | None:
     """Return the event by which the output of an attempt of the task *name* was deleted, or None."""
     pair = orjson.dumps([task_id, attempt])
-    found = snapshot.rows(SQL["pruned_by"], (output_stream(name), pair))
+    found = snapshot.rows(PRUNING_SQL["pruned_by"], (output_stream(name), pair))
     event = snapshot.decode((found[0][0], found[0][1], found[0][2], found[0][3], found[0][4])) if found else None
     return event if isinstance(event, OutputPruned) else None
 

@@ -27,10 +27,10 @@ from ledger.values import shown
 
 SQL = statements("ledger", "sql/sqlite/events.sql")
 OUTPUT_SQL = statements("ledger", "sql/sqlite/output.sql")
+PRUNING_SQL = statements("ledger", "sql/sqlite/pruning.sql")
 SCHEMA_VERSION = 3
 _ROWS_PER_STEP = (256, 64, 16, 4, 1)
 _CREATE = ("create_events", "refuse_update", "refuse_delete", "refuse_replace", "create_readable")
-_OUTPUT = ("create_output", "create_attempts")
 
 
 class LedgerRecorder(SQLiteProcessRecorder):
@@ -43,7 +43,12 @@ class LedgerRecorder(SQLiteProcessRecorder):
     def construct_create_table_statements(self) -> list[str]:
         """Return our log's statements, then the library's table of checkpoints."""
         tracking = super().construct_create_table_statements()[1:]
-        return [*(SQL[name] for name in _CREATE), *(OUTPUT_SQL[name] for name in _OUTPUT), *tracking]
+        return [
+            *(SQL[name] for name in _CREATE),
+            OUTPUT_SQL["create_output"],
+            PRUNING_SQL["create_attempts"],
+            *tracking,
+        ]
 
     def _insert_events(
         self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -163,8 +162,6 @@ def sync(
     )
     upkeep.bring_up(ledger, settings, actor=session.actor)
     _print_registered(done, len(ledger.schedules.declarations), output)
-    for problem in ledger.legacy.problems:
-        print(clean(f"legacy cron: {problem.name} is not taken over: {problem.why}"), file=sys.stderr)
 
 
 def _print_registered(done: Registered, count: int, output: Output) -> None:

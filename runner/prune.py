@@ -14,7 +14,7 @@ from ledger.api import Ledger
 from ledger.clock import to_us
 from ledger.errors import InvalidOption
 from ledger.ledger_events import OutputPruned
-from ledger.output import SQL, output_stream
+from ledger.output import PRUNING_SQL, SQL, output_stream
 from ledger.store import Snapshot, Unit
 from ledger.values import check_reason, is_number, shown
 from projections import queue as queue_view
@@ -127,20 +127,18 @@ def _ranges(ledger: Ledger, rules: Rules) -> list[_Range]:
     """Return what is to go of each name: first by age, then beyond the newest; fixed before anything is deleted."""
     found = []
     with ledger.store.read() as snapshot:
-        for (name,) in snapshot.rows(SQL["names"]):
+        for (name,) in snapshot.rows(PRUNING_SQL["names"]):
             if rules.days is not None:
                 cutoff_us = to_us(snapshot.now) - timedelta(days=rules.days) // timedelta(microseconds=1)
                 by_age = _Range(name, Key(cutoff_us, "", 0), f"older than {rules.days:g} days")
                 found += [by_age] if _rows(snapshot, by_age, FIRST, 1) else []
-            if rules.runs is not None and (newest := snapshot.rows(SQL["newest_but"], (name, rules.runs))):
+            if rules.runs is not None and (newest := snapshot.rows(PRUNING_SQL["newest_but"], (name, rules.runs))):
                 found.append(_Range(name, Key._make(newest[0]), f"beyond the newest {rules.runs} of its name"))
     return found
 
 
 def _rows(snapshot: Snapshot, part: _Range, after: Key, limit: int) -> list[Key]:
-    bounds = dict(zip(("after_us", "after_task", "after_attempt"), after, strict=True))
-    bounds |= dict(zip(("upto_us", "upto_task", "upto_attempt"), part.upto, strict=True))
-    rows = snapshot.rows(SQL["oldest"], {"name": part.name, **bounds, "limit": limit})
+    rows = snapshot.rows(PRUNING_SQL["oldest"], (part.name, *after, *part.upto, limit))
     return [Key._make(row) for row in rows]
 
 
@@ -152,7 +150,7 @@ def _next(snapshot: Snapshot, part: _Range, after: Key) -> tuple[dict[Key, int],
     total = 0
     for key in keys:
         if key[1:] not in running:
-            size = int(snapshot.rows(SQL["size"], key[1:])[0][0])
+            size = int(snapshot.rows(PRUNING_SQL["size"], key[1:])[0][0])
             total += size
             if found and total > MOST_BYTES:
                 return found, after
@@ -165,7 +163,7 @@ def _delete(ledger: Ledger, unit: Unit, part: _Range, found: dict[Key, int], rea
     """Delete the output of the attempts *found* and append its event."""
     for key in found:
         unit.run(SQL["drop_attempt"], key[1:])
-        unit.run(SQL["forget_attempt"], (part.name, *key))
+        unit.run(PRUNING_SQL["forget_attempt"], (part.name, *key))
     stream = output_stream(part.name)
     last = unit.last(stream)
     act = ledger.act(unit, actor, reason)

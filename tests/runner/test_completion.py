@@ -159,9 +159,11 @@ def test_a_tab_in_an_interactive_bash(shell: Path) -> None:
 
 def _read_until(terminal: int, wanted: bytes) -> None:
     seen, deadline = b"", time.monotonic() + 60
+    ready = select.poll()
+    ready.register(terminal, select.POLLIN)
     while wanted not in seen:
         assert time.monotonic() < deadline, seen
-        if select.select([terminal], [], [], 0.2)[0]:
+        if ready.poll(200):
             seen += os.read(terminal, 4096)
 
 

@@ -19,7 +19,8 @@ from ledger import commands as c
 from ledger.acts import act_on
 from ledger.ids import mint
 from ledger.ledger_events import OutputPruned
-from ledger.output import SQL, Chunk, Printed, output_stream, pruned, put
+from ledger.output import PRUNING_SQL as SQL
+from ledger.output import Chunk, Printed, output_stream, pruned, put
 from ledger.task import TaskState
 from ledger.testing import ManualClock, memory_ledger
 from runner.check import check
@@ -220,10 +221,12 @@ def test_pruning_needs_a_reason() -> None:
 def test_the_search_goes_through_the_index_and_past_the_bodies() -> None:
     """Names, the oldest and the newest of one are found by the index; sizes are those of one attempt's rows."""
     ledger, _ = new()
-    named = dict.fromkeys(("after_us", "after_attempt", "upto_us", "upto_attempt", "limit"), 0)
-    of_range = {**named, "name": "", "after_task": "", "upto_task": ""}
     with ledger.store.write() as unit:
-        for statement, parameters in (("newest_but", ("a", 1)), ("oldest", of_range), ("size", ("a", 1))):
+        for statement, parameters in (
+            ("newest_but", ("a", 1)),
+            ("oldest", ("a", 0, "", 0, 1, "", 0, 1)),
+            ("size", ("a", 1)),
+        ):
             plan = [row[3] for row in unit.rows("EXPLAIN QUERY PLAN " + SQL[statement], parameters)]
             assert len(plan) == 1 and plan[0].startswith("SEARCH") and "USING PRIMARY KEY" in plan[0], plan
         plan = [row[3] for row in unit.rows("EXPLAIN QUERY PLAN " + SQL["names"])]
