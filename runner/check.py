@@ -15,6 +15,7 @@ from ledger.output import chunks_of, digest_of
 from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot
 from ledger.task import ends
+from projections import controls as control_view
 from projections import queue as queue_view
 from projections import schedules as schedule_view
 from projections.reports import Reports
@@ -191,4 +192,9 @@ def _verify_tasks(ledger: Ledger) -> list[str]:
         reports.close()
 
 
-_VERIFIERS = {"queue": queue_view.verify, "schedules": schedule_view.verify, "tasks": _verify_tasks}
+_VERIFIERS = {
+    "queue": queue_view.verify,
+    "schedules": schedule_view.verify,
+    "controls": control_view.verify,
+    "tasks": _verify_tasks,
+}

@@ -44,6 +44,7 @@ def fill(ledger: Ledger) -> dict[str, str]:
             end(ledger, state, printed)
         if name == "pruned":
             prune(ledger, Rules(runs=0), reason="a test")
+    ledger.controls.pause("slow", reason="a test")
     check(ledger, is_deep=True)  # brings the views up to the log
     return ids
 
@@ -175,6 +176,7 @@ DAMAGE = {
         "is missing, and no OutputPruned event says why",
     ),
     "a row of the queue": ("UPDATE queue SET priority = 9 WHERE task_id = '@keyed'", "view queue: .*priority"),
+    "a row of the controls": ("DELETE FROM marks", "view controls: "),
     "a row of the schedules": ("DELETE FROM schedules", "view schedules: schedule nightly: the live row is missing"),
 }
 

@@ -106,7 +106,7 @@ def test_the_first_and_the_last_line_name_the_attempt(tmp_path: Path) -> None:
     rows = json.loads(CliRunner().invoke(app, ["--url", ledger.url, "task", "list", "-o", "json"]).output)
     first, *_, last = log(ledger.url, rows[0]["id"])
     assert re.fullmatch(
-        rf"attempt 1 of plain \({rows[0]['id']}\), run as alice, asked for by user:\S+, worker \S+, "
+        rf"attempt 1 of plain \({rows[0]['id']}\), asked for by user:\S+, run as alice, worker \S+, "
         r"claimed 2\d{3}-\d\d-\d\dT\S+Z", first
     ), first  # fmt: skip
     assert re.fullmatch(
