@@ -29,7 +29,12 @@ from runner.cli_tasks import (
 )
 from runner.render import Output, clean, print_line, print_object
 
-OneId = Annotated[str | None, typer.Argument(metavar="ID", help="The task's id; without one the filters say which.", autocompletion=completion.task_ids)]
+OneId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID", help="The task's id; without one the filters say which.", autocompletion=completion.task_ids
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="Every task in such a state, where no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many tasks it would be.")]
 

@@ -67,6 +67,11 @@ def parse_moment(text: str, flag: str = "--run-after") -> datetime | timedelta:
         ) from None
 
 
+ConcurrencyKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="A limit may bound how many of one key run at once.")
+]
+
+
 def enqueue(
     context: typer.Context,
     name: Annotated[
@@ -91,9 +96,7 @@ def enqueue(
         typer.Option(metavar="SECONDS|ISO", help="Cancel it if it has not begun then, or so long after it is due."),
     ] = None,
     run_as: Annotated[str | None, typer.Option(help="Identity the task runs under.")] = None,
-    concurrency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A limit may bound how many of one key run at once.")
-    ] = None,
+    concurrency_key: ConcurrencyKey = None,
     label: Annotated[list[str] | None, typer.Option(help="Label; may be given several times.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
     output: Form = Output.table,
