@@ -95,22 +95,20 @@ def components(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def queues(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the queues that have waiting tasks or a worker of their own."""
-    from projections.queue import SQL
+    """Return the queues of the newest live tasks, and those that a worker is for."""
     from runner.heartbeat import all_of
 
     def find(snapshot: Snapshot, _: Ledger) -> Iterable[str]:
         import orjson
 
         of_workers = [queue for worker in all_of(snapshot) for queue in orjson.loads(worker.queues)]
-        return [queue for _, queue, _ in snapshot.rows(SQL["groups"])] + of_workers
+        return [queue for _, queue in snapshot.rows(_reading("newest_names"))] + of_workers
 
     return _offered(context, incomplete, find)
 
 
 def task_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the task names that workers, schedules, waiting tasks and the app know."""
-    from projections.queue import SQL
+    """Return the task names that workers, schedules, the newest live tasks and the app know."""
     from projections.schedules import all_states
     from runner.heartbeat import all_of
 
@@ -119,7 +117,7 @@ def task_names(context: typer.Context, incomplete: str) -> list[str]:
 
         of_workers = [name for worker in all_of(snapshot) for name in orjson.loads(worker.names)]
         of_schedules = [state.task for state in all_states(snapshot)]
-        waiting = [name for name, _, _ in snapshot.rows(SQL["groups"])]
+        waiting = [name for name, _ in snapshot.rows(_reading("newest_names"))]
         return [*of_workers, *of_schedules, *waiting, *ledger.functions]
 
     return _offered(context, incomplete, find)
@@ -128,15 +126,20 @@ def task_names(context: typer.Context, incomplete: str) -> list[str]:
 def task_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the newest tasks that begin so."""
     from ledger.ids import TASK_PREFIX
-    from ledger.statements import statements
 
-    sql = statements("projections", "sql/sqlite/tasks.sql")["newest_ids"]
+    sql = _reading("newest_ids")
     bounds = (TASK_PREFIX + incomplete, TASK_PREFIX + incomplete + "~", MOST_IDS)
     return _offered(
         context,
         incomplete,
         lambda snapshot, _: (row[0].removeprefix(TASK_PREFIX) for row in snapshot.rows(sql, bounds)),
     )
+
+
+def _reading(name: str) -> str:
+    from ledger.statements import statements
+
+    return statements("projections", "sql/sqlite/tasks.sql")[name]
 
 
 def _offered(context: typer.Context, incomplete: str, find: Callable[[Snapshot, Ledger], Iterable[str]]) -> list[str]:

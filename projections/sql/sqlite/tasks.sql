@@ -170,3 +170,7 @@ SELECT worker, count(*) FROM queue WHERE status = 'running' GROUP BY worker;
 -- The newest tasks whose streams lie between two texts.
 SELECT originator_id FROM stored_events WHERE originator_id >= ? AND originator_id < ? AND originator_version = 1
  ORDER BY originator_id DESC LIMIT ?;
+
+-- newest_names --
+-- The names and queues of the newest live tasks.
+SELECT DISTINCT name, queue FROM (SELECT name, queue FROM queue ORDER BY position DESC LIMIT 1000);
