@@ -43,7 +43,7 @@ def names(snapshot: Snapshot) -> list[str]:
 def streams_named(snapshot: Snapshot, prefix: str) -> list[str]:
     """Return what follows *prefix* in the names of the streams that begin with it, in order."""
     beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    found = snapshot.rows(SQL["schedule_streams"], {"first": prefix, "beyond": beyond})
+    found = snapshot.rows(SQL["schedule_streams"], (prefix, beyond))
     return [row[0].removeprefix(prefix) for row in found]
 
 

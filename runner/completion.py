@@ -139,7 +139,7 @@ def task_ids(context: typer.Context, incomplete: str) -> list[str]:
 def _reading(name: str) -> str:
     from ledger.statements import statements
 
-    return statements("projections", "sql/sqlite/tasks.sql")[name]
+    return statements("projections", "sql/sqlite/reading.sql")[name]
 
 
 def _offered(context: typer.Context, incomplete: str, find: Callable[[Snapshot, Ledger], Iterable[str]]) -> list[str]:

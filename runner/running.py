@@ -11,7 +11,7 @@ from ledger.statements import statements
 from ledger.store import Snapshot
 from runner.progress import progress_of
 
-SQL = statements("projections", "sql/sqlite/tasks.sql")
+SQL = statements("projections", "sql/sqlite/reading.sql")
 COLUMNS: tuple[str, ...] = (
     "task",
     "name",

@@ -3,10 +3,10 @@
 -- schedule_streams --
 -- The streams whose names begin with a prefix (up to, not including, a second text), by jumps through the index.
 WITH RECURSIVE found(stream) AS (
-    SELECT (SELECT min(originator_id) FROM stored_events WHERE originator_id >= :first AND originator_id < :beyond)
+    SELECT (SELECT min(originator_id) FROM stored_events WHERE originator_id >= ?1 AND originator_id < ?2)
     UNION ALL
     SELECT (SELECT min(originator_id) FROM stored_events
-             WHERE originator_id > found.stream AND originator_id < :beyond)
+             WHERE originator_id > found.stream AND originator_id < ?2)
       FROM found WHERE found.stream IS NOT NULL
 )
 SELECT stream FROM found WHERE stream IS NOT NULL;
