@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ledger import commands as c
 from ledger import keys, moments
@@ -16,7 +17,7 @@ from ledger.ledger_events import ReadRecorded
 from ledger.notices import of_task
 from ledger.schedule import LEDGER_STREAM, schedule_stream
 from ledger.schedule_events import RunRequested
-from ledger.store import Snapshot, Unit
+from ledger.store import Appender, Snapshot, Store, Unit
 from ledger.task import WAITING, TaskState, decide, evolve
 
 OnDuplicate = Literal["return", "reschedule"]
@@ -64,19 +65,25 @@ def load(snapshot: Snapshot, task_id: str) -> TaskState:
     return state
 
 
-def enqueue(unit: Unit, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates: bool = False) -> list[Queued]:
+def transaction_for(store: Store, tasks: Iterable[NewTask]) -> AbstractContextManager[Appender]:
+    """Begin a transaction in which *tasks* can be queued: keys are looked up first, tasks without only appended."""
+    has_keys = any(one.command.key_stream is not None for one in tasks)
+    return store.write() if has_keys else store.extend()
+
+
+def enqueue(unit: Appender, tasks: Iterable[NewTask], act: c.Act, *, keep_duplicates: bool = False) -> list[Queued]:
     """Append *tasks* and the keys they reserve; of equal keys the first wins, a live holder before all.
 
-    *keep_duplicates* queues and cancels a task whose key is held, for those whose id somebody has already.
+    A task with a key needs a `Unit`, which can look it up; others are only appended. *keep_duplicates* queues and cancels a task whose key is held, for those whose id somebody has already.
     """
     events: list[Event] = []
     answers: list[Queued] = []
     reserved: dict[str, str] = {}
     holders: dict[str, TaskState] = {}
     for new in tasks:
-        held_by = _reserve(unit, new, act, events, reserved)
+        held_by = _reserve(cast(Unit, unit), new, act, events, reserved)
         if held_by is not None:
-            answer, moved = _meet_holder(unit, held_by, new, act, holders)
+            answer, moved = _meet_holder(cast(Unit, unit), held_by, new, act, holders)
             events += moved
             if keep_duplicates:
                 events += _queued_and_cancelled(new, held_by, act)

@@ -12,7 +12,7 @@ from ledger import acts
 from ledger.actors import actor_text
 from ledger.acts import NewTask
 from ledger.asynchronous import Gate, in_thread
-from ledger.clock import Clock, SystemClock
+from ledger.clock import Clock
 from ledger.commands import Act, Cancel, Reschedule
 from ledger.controls import Controls
 from ledger.cron import Fields
@@ -28,8 +28,8 @@ from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOptions, hooks, split
 from ledger.schedules import Schedules
-from ledger.sqlite import SqliteStore
-from ledger.store import Unit
+from ledger.store import Appender, Store
+from ledger.stores import open_store
 from ledger.values import check_name, check_reason, require_reason, shown
 
 P = ParamSpec("P")
@@ -54,8 +54,8 @@ class LedgerOptions(TypedDict, total=False):
 class Ledger:
     """A log of tasks in one database, and the functions that may run for it. Making one does no I/O.
 
-    *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``; *name* tells its workers apart in
-    events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock* is for tests.
+    *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or ``memory:``; *name* tells its
+    workers apart in events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock* is for tests.
     *identities* say who tasks may run as, by default anybody; *system_identity* is whom they run as where nothing else
     is said. *around* is entered around every attempt: see `around`.
 
@@ -74,11 +74,13 @@ class Ledger:
         system_identity: str = SYSTEM_IDENTITY,
         around: Around | Sequence[Around] = (),
     ) -> None:
-        self.clock: Clock = clock or SystemClock()
+        self._given_clock = clock
+        self.store: Store
+        self.clock: Clock
         self.principals = Principals(identities, system_identity)
         """Who tasks may run as: the identities, and the system's own beside them."""
         self.hooks = hooks(around)
-        self.store = SqliteStore(url, self.clock)
+        self.move_to(url)
         self.name = name
         self.functions: dict[str, TaskFunction[Any, Any]] = {}
         """The registered tasks by name; one with aliases stands under each of them too."""
@@ -103,6 +105,15 @@ class Ledger:
         from ledger.settings import load  # its libraries take longer to import than all of the ledger
 
         return cls(load().url or DEFAULT_URL, **options)
+
+    def move_to(self, url: str) -> None:
+        """Go on with the same functions on the database of *url*; the events of the other stay there.
+
+        Raises:
+            InvalidOption: It is no URL of a ledger, or the driver for it is not installed.
+        """
+        self.store = open_store(url, self._given_clock)
+        self.clock = self.store.clock
 
     @property
     def url(self) -> str:
@@ -294,7 +305,7 @@ class Ledger:
             self.principals.check(user)
         if gate is not None:
             gate.enter()
-        with self.store.write() as unit:
+        with acts.transaction_for(self.store, new) as unit:
             answers = acts.enqueue(unit, new, self.act(unit, actor, reason))
             if gate is not None:
                 gate.leave()
@@ -384,7 +395,7 @@ class Ledger:
         """Return the attempt that runs here; see `ledger.current.current`."""
         return current()
 
-    def act(self, unit: Unit, actor: str | None = None, reason: str | None = None) -> Act:
+    def act(self, unit: Appender, actor: str | None = None, reason: str | None = None) -> Act:
         """Return an act of now by *actor*: by default the worker inside a task, else the operating system's user."""
         check_reason(reason)
         return Act(id=mint(unit.now), at=unit.now, actor=actor_text(actor), reason=reason)

@@ -40,7 +40,8 @@ class Delivery(NamedTuple):
 
 def begin(unit: Unit, hooks: Iterable[str]) -> None:
     """Let *hooks* that were never seen begin here: they get the notices raised from now on, none of the past."""
-    unit.run(SQL["create_deliveries"])
+    if not unit.rows(SQL["has_deliveries"]):
+        unit.run(SQL["create_deliveries"])
     last = unit.last(LEDGER_STREAM)
     for hook in hooks:
         unit.run(SQL["begin_hook"], (hook, last.originator_version if last else 0))

@@ -139,6 +139,10 @@ class SqliteUnit:
         parameters = {"application_name": view, "notification_id": position}
         self._connection.execute(self._recorder.insert_tracking_statement, parameters).fetchall()
 
+    def pass_own(self, view: str) -> None:
+        """Move the checkpoint to the head: nobody else appends in this transaction's time."""
+        self.move_checkpoint(view, self.head())
+
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         return self._connection.execute(sql, parameters).fetchall()
@@ -170,8 +174,10 @@ def _of_many_rows(insert: str, size: int) -> str:
 class SqliteStore:
     """A log in one SQLite file, or in memory (``memory:``) for tests."""
 
+    schema_version = SCHEMA_VERSION
+
     def __init__(self, url: str, clock: Clock, mapper: EventMapper | None = None) -> None:
-        self.url = url
+        self.url = self.shown = url
         self.path = path_of(url)
         self.clock = clock
         self.mapper = mapper or EventMapper()
@@ -225,6 +231,9 @@ class SqliteStore:
                 raise translate(error, self.path) from error
         self._is_prepared = True
 
+    extend = write
+    """One writer at a time: an append alone waits for its turn like any other."""
+
     def data_version(self) -> int:
         """Return a number that differs after another connection has committed."""
         if not self._is_prepared:
@@ -234,6 +243,11 @@ class SqliteStore:
     def wal_path(self) -> Path | None:
         """Return the file that every commit writes to, or None in memory."""
         return None if self.datastore.in_memory else Path(self.path + "-wal")
+
+    def damage(self) -> list[str]:
+        """Return what SQLite's own check of the file finds."""
+        with self.read() as snapshot:
+            return [row[0] for row in snapshot.rows("PRAGMA integrity_check") if row[0] != "ok"]
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -252,5 +266,6 @@ def path_of(url: str) -> str:
         # A task may change the working directory; the ledger's file stays where it was.
         return os.path.abspath(url.removeprefix("sqlite:///"))
     raise InvalidOption(
-        f"{shown(url)} is no ledger URL; allowed are sqlite:///relative/path.db, sqlite:////absolute/path.db and memory:"
+        f"{shown(url)} is no ledger URL; allowed are sqlite:///relative/path.db, sqlite:////absolute/path.db, "
+        "postgresql://user@host/database and memory:"
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ledger.clock import Clock
 from ledger.events import Event
 
 HOT_VIEWS = "queue.v1"
@@ -25,13 +27,20 @@ RawEvent = tuple[int, str, int, str, bytes]
 
 
 class Snapshot(Protocol):
-    """One consistent view of the log and of the tables beside it."""
+    """One consistent view of the log and of the tables beside it.
 
-    now: datetime
-    """The store's clock, read once when the transaction began; aware UTC."""
+    A statement is of whichever dialect the caller has loaded: the store runs that of its own (`ledger.statements`).
+    """
+
+    @property
+    def now(self) -> datetime:
+        """The store's clock, read once when the transaction began; aware UTC."""
 
     def head(self) -> int:
-        """Return the newest position, 0 for an empty log."""
+        """Return the newest position, 0 for an empty log: nothing that is not seen yet will come below it.
+
+        Where others append meanwhile, a unit stays with what it has read itself, or found when it first asked.
+        """
 
     def events_after(self, position: int, limit: int) -> list[RawEvent]:
         """Return at most *limit* stored events after *position*, in order."""
@@ -55,8 +64,12 @@ class Snapshot(Protocol):
         """Return all rows of a query on tables beside the log."""
 
 
-class Unit(Snapshot, Protocol):
-    """One transaction that may write: all of it is stored, or nothing."""
+class Appender(Protocol):
+    """What only appends."""
+
+    @property
+    def now(self) -> datetime:
+        """The store's clock; aware UTC."""
 
     def append(self, events: Sequence[Event]) -> list[int]:
         """Append *events* atomically and return their positions.
@@ -66,8 +79,19 @@ class Unit(Snapshot, Protocol):
                 these very ones: then their positions are returned, since an earlier commit of unknown end succeeded.
         """
 
+
+class Unit(Snapshot, Appender, Protocol):
+    """One transaction that may write: all of it is stored, or nothing."""
+
     def move_checkpoint(self, view: str, position: int) -> None:
         """Record that *view* has folded up to *position*."""
+
+    def pass_own(self, view: str) -> None:
+        """Move the checkpoint of *view*, which has folded all before, over what this unit appended and brought forward.
+
+        Where others append meanwhile it stays before the first of theirs: own events are then folded again, which
+        changes nothing.
+        """
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement on tables beside the log and return the count of rows touched."""
@@ -80,6 +104,23 @@ class Store(Protocol):
     """A database that keeps a log."""
 
     url: str
+    """As it was given."""
+    shown: str
+    """The URL as anybody may see it: without password."""
+    clock: Clock
+    schema_version: int
+    """Of the log's tables, as this version makes them."""
+
+    @property
+    def path(self) -> str:
+        """The file, or where on this machine files beside the ledger belong; ``:memory:`` for none."""
+
+    def prepare(self) -> None:
+        """Make the log's tables where they are missing.
+
+        Raises:
+            StorageUnavailable: They are of a newer version or of another program.
+        """
 
     def write(self, wait_seconds: float | None = None) -> AbstractContextManager[Unit]:
         """Begin a transaction that may write, waiting for its turn; re-entrant within a thread.
@@ -93,8 +134,17 @@ class Store(Protocol):
     def read(self) -> AbstractContextManager[Snapshot]:
         """Begin a transaction that only reads; never waits for writers."""
 
+    def extend(self) -> AbstractContextManager[Appender]:
+        """Begin an append that depends on nothing that was read, so need not wait for a turn where others write too."""
+
     def data_version(self) -> int:
         """Return a number that differs after another connection has committed."""
+
+    def wal_path(self) -> Path | None:
+        """Return the file that every commit writes to, or None."""
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the database beneath the events, as sentences."""
 
     def close(self) -> None:
         """Close the connections of this process; the next use opens new ones."""

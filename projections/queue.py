@@ -70,15 +70,14 @@ def catch_up(unit: Unit, limit: int = BATCH) -> bool:
     Raises:
         CorruptEvent: An event cannot be read; the view stays where it was.
     """
-    checkpoint = unit.checkpoint(VIEW)
-    if checkpoint == unit.head():
+    raws = unit.events_after(unit.checkpoint(VIEW), limit)
+    if not raws:
         return True
-    raws = unit.events_after(checkpoint, limit)
     folded = Fold(unit)
     folded.take(raws)
     folded.write()
     unit.move_checkpoint(VIEW, raws[-1][0])
-    return bool(raws[-1][0] == unit.head())
+    return len(raws) < limit or not unit.events_after(raws[-1][0], 1)
 
 
 class Fold:

@@ -18,7 +18,6 @@ from ledger.errors import InvalidOption
 from ledger.hidden import shown_event
 from ledger.ids import task_stream
 from ledger.settings import Settings, load
-from ledger.sqlite import SqliteStore
 from ledger.store import Recorded
 from ledger.task import STATES
 from ledger.values import check_name
@@ -81,7 +80,7 @@ class Session:
             raise InvalidOption("this command needs --app module:ledger (or WORKLEDGER_APP), which has the tasks")
         ledger = _import_ledger(self.app)
         if self.url is not None:
-            ledger.store = SqliteStore(self.url, ledger.clock)
+            ledger.move_to(self.url)
         return ledger
 
     def ledger(self) -> Ledger:

@@ -27,7 +27,7 @@ from runner.render import Output, clean, print_line, print_list, print_object
 from runner.running import COLUMNS, running_rows, table_rows
 from runner.why import why
 
-SQL = statements("projections", "sql/sqlite/tasks.sql")
+SQL = statements("projections", "sql/sqlite/reading.sql")
 
 queues = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the queues.")
 workers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the workers.")

@@ -140,7 +140,7 @@ class Cycle:
                 self._fire(unit, act, turn)
                 self._plan(unit, free, act, turn, is_idle=is_idle)
             turn.running = unit.rows(SQL["count_running"])[0][0]
-            unit.move_checkpoint(VIEW, unit.head())
+            unit.pass_own(VIEW)
             turn.held_seconds = clock.monotonic() - began
         self._is_prepared = True
         return turn

@@ -94,7 +94,7 @@ def store_progress(unit: Unit, said: Sequence[tuple[H, Word]], act: c.Act) -> li
         events += caused
         told.append((held, state if caused else held.claimed.state, word))
     unit.append(events)
-    unit.move_checkpoint(VIEW, unit.head())
+    unit.pass_own(VIEW)
     return told
 
 

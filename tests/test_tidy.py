@@ -44,7 +44,11 @@ PURE = (
     "ledger/control_rules.py",
     "runner/plan.py",
 )
-MAY_NAME_SQLITE3 = ("ledger/sqlite", "projections/reports.py")
+MAY_NAME_DRIVER = {
+    "sqlite3": ("ledger/sqlite", "projections/reports.py"),
+    "psycopg": ("ledger/postgres",),
+    "psycopg_pool": ("ledger/postgres",),
+}
 
 
 @cache
@@ -134,15 +138,16 @@ def test_few_modules_use_the_time(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_few_modules_name_the_driver(module: str) -> None:
-    """Only the store's SQLite modules and the report file's import `sqlite3`."""
-    if not module.startswith(MAY_NAME_SQLITE3):
-        assert not {name for name in imported(tree_of(module)) if name.split(".")[0] == "sqlite3"}
+    """Only the modules of each store and of the report file import the driver of their database."""
+    for driver, places in MAY_NAME_DRIVER.items():
+        if not module.startswith(places):
+            assert not {name for name in imported(tree_of(module)) if name.split(".")[0] == driver}
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_the_core_is_pure(module: str) -> None:
     """The modules that decide import no clock, database, randomness or configuration."""
-    impure = {"time", "os", "random", "secrets", "uuid", "sqlite3", "socket", "threading"}
+    impure = {"time", "os", "random", "secrets", "uuid", "sqlite3", "psycopg", "socket", "threading"}
     names = set(imported(tree_of(module)))
     assert not {name for name in names if name.split(".")[0] in impure}
     assert not {name for name in names if name.startswith(("ledger.sqlite", "ledger.clock.SystemClock"))}
