@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ledger.clock import SystemClock
-from ledger.errors import Conflict, StorageFull, StorageUnavailable
+from ledger.errors import StorageFull, StorageUnavailable
 from ledger.events import Event, KeyReleased
 from ledger.sqlite import SqliteStore
 from ledger.sqlite_files import refuse_network_file_system
@@ -86,49 +86,6 @@ def test_positions_survive_vacuum(store: SqliteStore) -> None:
     other.close()
 
     assert all_events(store) == before
-
-
-def test_a_conflict_stores_nothing_of_its_batch(store: SqliteStore) -> None:
-    """Of two appends of one version the second is a Conflict, and the rest of its batch is not stored either."""
-    with store.write() as unit:
-        unit.append([event("key:1", 1)])
-
-    with pytest.raises(Conflict, match="key:1 has a version 1 already"), store.write() as unit:
-        unit.append([event("key:2", 1, "other"), event("key:1", 1, "other"), event("key:3", 1, "other")])
-    assert all_events(store) == [(1, "key:1", 1)]
-
-
-def test_a_swallowed_conflict_is_not_committed(store: SqliteStore) -> None:
-    """Who catches a Conflict inside the transaction cannot commit the half of it."""
-    with store.write() as unit:
-        unit.append([event("key:1", 1)])
-
-    with pytest.raises(Conflict), store.write() as unit:
-        try:
-            unit.append([event("key:2", 1, "other"), event("key:1", 1, "other")])
-        except Conflict:
-            pass
-    assert all_events(store) == [(1, "key:1", 1)]
-
-
-def test_the_very_same_events_again_are_a_doubtful_commit(store: SqliteStore) -> None:
-    """Events whose commit was not answered are found stored by another try, not taken for a conflict."""
-    events = [event("key:1", 1), event("key:2", 1)]
-    with store.write() as unit:
-        positions = unit.append(events)
-
-    with store.write() as unit:
-        assert unit.append(events) == positions
-    assert len(all_events(store)) == 2
-
-
-def test_an_error_inside_a_transaction_stores_nothing(store: SqliteStore) -> None:
-    """A transaction that ends by an exception is rolled back."""
-    with pytest.raises(ZeroDivisionError), store.write() as unit:
-        unit.append([event("key:1", 1)])
-        raise ZeroDivisionError
-
-    assert all_events(store) == []
 
 
 def test_a_missing_file_is_said_and_not_made(tmp_path: Path) -> None:

