@@ -1,7 +1,8 @@
-"""What the tests of the API share: a ledger in memory on a manual clock, and how to look into it."""
+"""What the tests of the API share: a ledger on a manual clock, and how to look into it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ledger as api
@@ -12,10 +13,13 @@ from ledger.testing import ManualClock, memory_ledger
 REASON = "because the test says so"
 FIRST_DELAYS = [60, 120, 240, 480, 960, 1920, 3840, 7680, 15360, 30720, 61440]
 
+make: Callable[[ManualClock], Ledger] = memory_ledger
+"""How a ledger is made: `each_database` changes it."""
+
 
 def new_ledger() -> tuple[Ledger, ManualClock]:
     clock = ManualClock()
-    return memory_ledger(clock), clock
+    return make(clock), clock
 
 
 def count_events(ledger: Ledger) -> int:

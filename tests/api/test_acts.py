@@ -22,6 +22,8 @@ from ledger.events import TaskRescheduled
 from ledger.testing import DEFAULT_START, run_queue
 from tests.api.setup import REASON, count_events, names_of, new_ledger, queued
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 # Unique tasks
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import (
@@ -17,6 +17,8 @@ from ledger.errors import (
 )
 from ledger.testing import run_queue
 from tests.api.setup import count_events, new_ledger, queued
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def test_defaults_are_bound_where_the_call_is_made() -> None:
@@ -129,6 +131,7 @@ WRAPS: list[Callable[[Any], Any]] = [
 
 
 @given(BAD_VALUES, st.sampled_from(WRAPS))
+@settings(deadline=None)
 def test_a_value_that_is_not_json_leaves_no_row(value: Any, wrap: Callable[[Any], Any]) -> None:
     """A value that JSON within the limits cannot keep is an InvalidValue wherever it stands, and nothing is stored."""
     ledger, _ = new_ledger()

@@ -18,6 +18,8 @@ from ledger.options import Options
 from ledger.testing import DEFAULT_START, run_queue
 from tests.api.setup import REASON, count_events, new_ledger, queued
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 # Names and options
 
 

@@ -25,6 +25,8 @@ from ledger.errors import (
 from ledger.testing import DEFAULT_START, run_queue
 from tests.api.setup import FIRST_DELAYS, REASON, names_of, new_ledger, queued
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 # Results
 
 
@@ -353,8 +355,8 @@ def test_from_env_reads_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_url_of_another_kind_is_refused() -> None:
-    """A URL that names no SQLite file is an InvalidOption that says what is allowed."""
-    for url in ("", "work.db", "postgresql://host/db", "sqlite://", "sqlite:///"):
+    """A URL that names no file and no PostgreSQL database is an InvalidOption that says what is allowed."""
+    for url in ("", "work.db", "mysql://host/db", "sqlite://", "sqlite:///"):
         with pytest.raises(InvalidOption, match="sqlite:///"):
             Ledger(url)
 

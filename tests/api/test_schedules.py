@@ -18,6 +18,8 @@ from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections import queue, schedules
 from tests.api.setup import REASON, new_ledger
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 HOUR = timedelta(hours=1)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

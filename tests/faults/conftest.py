@@ -12,6 +12,15 @@ from tests.faults.setup import Site
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
+    """A ledger in a file."""
     site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def each_site(tmp_path: Path, url: str) -> Iterator[Site]:
+    """A ledger on each kind of database."""
+    site = Site(tmp_path, url=url)
     yield site
     site.close()

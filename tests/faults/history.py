@@ -18,6 +18,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
+
 from tests.faults.rules import Rules
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,18 +96,53 @@ class Task:
         return self.status in ("waiting", "running")
 
 
-def read_history(database: Path, directory: Path) -> History:
-    """Return the history of the ledger *database* with the ``*.effects`` and ``*.acknowledged`` of *directory*."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
-        ).fetchall()
+def read_history(url: str, directory: Path) -> History:
+    """Return the history of the ledger at *url* with the ``*.effects`` and ``*.acknowledged`` of *directory*."""
+    if url.startswith("postgresql:"):
+        events = _by_act(postgres_rows(url, "SELECT e.*, s.xmin::text FROM events AS e JOIN stored_events AS s"
+                                            " ON s.notification_id = e.position ORDER BY e.position"))  # fmt: skip
+    else:
+        with closing(sqlite3.connect(f"file:{url.removeprefix('sqlite:///')}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(
+                "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+            ).fetchall()
+        events = [Event(*row[:4], json.loads(row[4])) for row in rows]
     return History(
-        events=[Event(*row[:4], json.loads(row[4])) for row in rows],
+        events=events,
         effects=[Effect(**line) for line in _lines(directory, "*.effects")],
         acknowledged=[line["id"] for line in _lines(directory, "*.acknowledged")],
         wall_minus_monotonic_us=(time.time_ns() - time.monotonic_ns()) // 1000,
     )
+
+
+def postgres_rows(url: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Return what a reader of the ledger's schema at *url* sees."""
+    base, _, schema = url.partition("&schema=")
+    with psycopg.connect(base) as connection:
+        connection.execute(f"SET search_path = {schema}")
+        return connection.execute(sql.replace("?", "%s"), parameters).fetchall()
+
+
+def _by_act(rows: Sequence[tuple[Any, ...]]) -> list[Event]:
+    """Return events with those of each act together, where its last one stands, numbered anew without holes.
+
+    Acts that append at the same time draw positions in turn; that neither depends on the other is shown by the streams,
+    whose order is kept or `check` complains. All events of an act must be of one transaction.
+    """
+    events = [Event(*row[:4], json.loads(row[4])) for row in rows]
+    ends: dict[str, int] = {}
+    transactions: dict[str, str] = {}
+    for event, row in zip(events, rows, strict=True):
+        act = event.data["command"]
+        ends[act] = event.position
+        if transactions.setdefault(act, row[5]) != row[5]:
+            raise AssertionError(f"position {event.position}: the events of act {act} are of two transactions")
+    ordered = sorted(events, key=lambda event: (ends[event.data["command"]], event.position))
+    numbers = {event.position: number for number, event in enumerate(ordered, 1)}
+    for event in ordered:
+        if event.data.get("seen"):  # a position too: of an event, since a view has folded up to it
+            event.data["seen"] = numbers[event.data["seen"]]
+    return [event._replace(position=numbers[event.position]) for event in ordered]
 
 
 def _lines(directory: Path, pattern: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 
 from ledger import Ledger
 from projections import controls as control_view
@@ -22,7 +23,7 @@ from projections import queue as queue_view
 from projections.reports import Reports
 from tests.faults.app import DIRECTORY
 from tests.faults.crashing import declare_more
-from tests.faults.history import check, read_history
+from tests.faults.history import check, postgres_rows, read_history
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.faults.app:ledger"
@@ -35,13 +36,16 @@ LEASES = {"WORKLEDGER_BEAT_SECONDS": "0.1", "WORKLEDGER_LEASE_SECONDS": "1"}
 class Site:
     """A directory with a ledger, the files that tasks and producers write, and the processes started on it."""
 
-    def __init__(self, directory: Path, database: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, database: Path | None = None, url: str | None = None, **environment: str
+    ) -> None:
         self.directory = directory
         self.database = database or directory / "work.db"
+        self.url = url or f"sqlite:///{self.database}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKLEDGER_")},
             "PYTHONPATH": str(ROOT),
-            "WORKLEDGER_URL": f"sqlite:///{self.database}",
+            "WORKLEDGER_URL": self.url,
             "WORKLEDGER_PRUNE": "false",
             DIRECTORY: str(directory),
             **environment,
@@ -50,7 +54,7 @@ class Site:
 
     def ledger(self) -> Any:
         """The ledger with the tasks of the fault apps, for this process; the caller closes it."""
-        return declare_more(Ledger(f"sqlite:///{self.database}"))
+        return declare_more(Ledger(self.url))
 
     def enqueue(self, *calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
         """Queue calls of the app's tasks in one commit, acknowledge them and return their ids."""
@@ -107,6 +111,8 @@ class Site:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """What a reader of the database sees, through a connection of its own."""
+        if self.url.startswith("postgresql:"):
+            return postgres_rows(self.url, sql, parameters)
         if not self.database.exists():
             return []
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=PATIENCE_SECONDS)) as reader:
@@ -118,7 +124,7 @@ class Site:
 
     def last_position(self) -> int:
         """The newest position of the log."""
-        return int(self.rows("SELECT coalesce(max(rowid), 0) FROM stored_events")[0][0])
+        return int(self.rows("SELECT coalesce(max(position), 0) FROM events")[0][0])
 
     def count(self, topic: str) -> int:
         """How many events of *topic* the log has."""
@@ -128,7 +134,7 @@ class Site:
         """How many events of the log meet an SQL *condition*."""
         try:
             return int(self.rows(f"SELECT count(*) FROM stored_events WHERE {condition}", *parameters)[0][0])
-        except (IndexError, sqlite3.OperationalError):  # the database is not made yet
+        except (IndexError, sqlite3.OperationalError, psycopg.errors.UndefinedTable):  # the database is not made yet
             return 0
 
     def states(self) -> dict[str, list[str]]:
@@ -143,14 +149,14 @@ class Site:
 
     def check(self) -> None:
         """Fail unless the history keeps the promises and every view is equal to the fold of the log."""
-        problems = check(read_history(self.database, self.directory))
+        problems = check(read_history(self.url, self.directory))
         assert problems == [], "\n".join([*problems[:20], self.logs()])
         ledger = self.ledger()
         assert queue_view.verify(ledger) == []
         assert control_view.verify(ledger) == []
         assert Reports(ledger).verify() == []
         ledger.close()
-        assert self.rows("PRAGMA integrity_check") == [("ok",)]
+        assert self.url.startswith("postgresql:") or self.rows("PRAGMA integrity_check") == [("ok",)]
 
 
 def workers_of(supervisor: subprocess.Popen[bytes]) -> list[int]:

@@ -35,8 +35,9 @@ def frozen_run(site: Site) -> tuple[subprocess.Popen[bytes], list[int]]:
 
 
 @pytest.mark.parametrize("first", ["supervisor", "worker"])
-def test_the_result_of_a_worker_that_slept_past_its_lease_is_rejected(site: Site, first: str) -> None:
+def test_the_result_of_a_worker_that_slept_past_its_lease_is_rejected(each_site: Site, first: str) -> None:
     """A frozen worker's attempts are lost and run elsewhere; awake, it begins nothing old and its result is rejected."""
+    site = each_site
     run, family = frozen_run(site)
     (site.directory / "go").touch()
     site.drain(**LEASES)
@@ -56,8 +57,9 @@ def test_the_result_of_a_worker_that_slept_past_its_lease_is_rejected(site: Site
     site.check()
 
 
-def test_a_late_result_does_not_end_the_attempt_that_runs(site: Site) -> None:
+def test_a_late_result_does_not_end_the_attempt_that_runs(each_site: Site) -> None:
     """A sleeper that reports while the next attempt runs is refused, its child too; that attempt comes to its own end."""
+    site = each_site
     run, family = frozen_run(site)
     other = site.command("run", **LEASES)
     wait_until(lambda: site.rows(STATES_OF, "hold") == [("running", 2)], "another runs it", site)

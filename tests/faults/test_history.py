@@ -336,7 +336,7 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
         with (tmp_path / f"{effect.pid}.effects").open("a") as file:
             file.write(json.dumps(effect._asdict()) + "\n")
     (tmp_path / "a.acknowledged").write_text("".join(json.dumps({"id": one}) + "\n" for one in history.acknowledged))
-    found = read_history(database, tmp_path)
+    found = read_history(f"sqlite:///{database}", tmp_path)
 
     assert found.events == history.events
     assert sorted(found.effects) == sorted(history.effects)

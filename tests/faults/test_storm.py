@@ -53,20 +53,20 @@ def stop(site: Site, runs: list[subprocess.Popen[bytes]]) -> None:
         assert site.finish(run) in (0, 1), site.logs()
 
 
-def test_what_was_acknowledged_ends_once_whichever_workers_are_killed(site: Site) -> None:
+def test_what_was_acknowledged_ends_once_whichever_workers_are_killed(each_site: Site) -> None:
     """Twenty workers killed under load: every acknowledged task ends once, no two attempts of one overlap."""
-    seed = secrets.token_hex(4)
+    site, seed = each_site, secrets.token_hex(4)
     print("seed", seed)
     storm(site, seed, kills=20, producers=2, supervisors_too=False)
 
     assert site.count("AttemptLost") > 0, "the storm met nothing that ran"
-    assert site.count("TaskSucceeded") > 800
+    assert site.count("TaskSucceeded") > (800 if site.url.startswith("sqlite:") else 20)
 
 
 @pytest.mark.soak
-def test_what_was_acknowledged_ends_once_whichever_processes_are_killed(site: Site) -> None:
+def test_what_was_acknowledged_ends_once_whichever_processes_are_killed(each_site: Site) -> None:
     """The long storm: two hundred workers and supervisors killed under load."""
-    seed = secrets.token_hex(4)
+    site, seed = each_site, secrets.token_hex(4)
     print("seed", seed)
     storm(site, seed, kills=200, producers=3, supervisors_too=True)
 

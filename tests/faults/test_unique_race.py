@@ -23,8 +23,9 @@ def race(site: Site, until: str) -> list[dict[str, Any]]:
     return [json.loads(line) for path in site.directory.glob("*.answers") for line in path.read_text().splitlines()]
 
 
-def test_one_key_is_one_task(site: Site) -> None:
+def test_one_key_is_one_task(each_site: Site) -> None:
     """All that race for a key are given the same task, one of them as new; so too where the first makes the ledger."""
+    site = each_site
     answers = race(site, "end")
 
     assert len(answers) == PROCESSES * THREADS * ROUNDS
@@ -37,8 +38,9 @@ def test_one_key_is_one_task(site: Site) -> None:
     site.check()
 
 
-def test_a_key_that_frees_at_the_start_is_held_by_one_waiting_task(site: Site) -> None:
+def test_a_key_that_frees_at_the_start_is_held_by_one_waiting_task(each_site: Site) -> None:
     """While workers claim and so free the keys, each answer is a task in the log, and each new one was queued once."""
+    site = each_site
     run = site.command("run", "--workers", "2")
     wait_until(lambda: site.count("WorkerStarted") == 2, "workers run", site)
     answers = race(site, "start")

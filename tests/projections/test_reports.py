@@ -18,15 +18,16 @@ from ledger import commands as c
 from ledger.acts import act_on
 from ledger.ids import mint
 from projections.reports import Reports, report_path
+from tests.databases import delete, insert, with_schema
 
 WORKER = "w1"
 ERROR = {"type": "ValueError", "message": "no \x1b[31msuch\x1b[0m mailbox", "traceback": "…"}
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger in a real file with one task, `add`, which gives up after two attempts."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
+def ledger(url: str) -> Iterator[Ledger]:
+    """A ledger with one task, `add`, which gives up after two attempts, on each kind of database."""
+    ledger = Ledger(url)
 
     @ledger.task(max_attempts=2, retry=Retry(first=60))
     def add(a: int, b: int = 2) -> int:
@@ -208,9 +209,7 @@ def test_a_rebuild_that_fails_leaves_the_live_table(ledger: Ledger) -> None:
     task_id = queue(ledger)
     reports = Reports(ledger)
     reports.catch_up()
-    with sqlite3.connect(ledger.store.path) as connection:
-        connection.execute("INSERT INTO stored_events VALUES (2, 'task:x', 1, 'TaskQueued.v9', '{}')")
-    connection.close()
+    insert(ledger, 2, "task:x", 1, "TaskQueued.v9")
     with pytest.raises(CorruptEvent, match="position 2"):
         reports.rebuild()
     with pytest.raises(CorruptEvent, match="position 2"):
@@ -218,13 +217,12 @@ def test_a_rebuild_that_fails_leaves_the_live_table(ledger: Ledger) -> None:
     assert [row.task_id for row in reports.list_tasks()] == [task_id]
 
 
-def test_another_log_at_the_same_path_is_folded_anew(ledger: Ledger, tmp_path: Path) -> None:
+def test_another_log_at_the_same_path_is_folded_anew(ledger: Ledger) -> None:
     """Reports left over from a deleted ledger are not mixed with those of the new one."""
     a_little_of_everything(ledger)
     Reports(ledger).catch_up()
     ledger.close()
-    for path in (tmp_path / "work.db", tmp_path / "work.db-wal", tmp_path / "work.db-shm"):
-        path.unlink(missing_ok=True)
+    delete(ledger)
     again = Ledger(ledger.url)
     again.task(name="add")(lambda a: a)
     new = again.enqueue(again.functions["add"].call(1)).id
@@ -235,12 +233,13 @@ def test_another_log_at_the_same_path_is_folded_anew(ledger: Ledger, tmp_path: P
     again.close()
 
 
-def test_the_file_lies_beside_the_ledger_and_may_be_deleted(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_file_lies_beside_the_ledger_and_may_be_deleted(ledger: Ledger, url: str, tmp_path: Path) -> None:
     """Reports have a file of their own, in WAL mode; without it they are built again, without a ledger not at all."""
     queue(ledger)
     reports = Reports(ledger)
     reports.catch_up()
-    assert reports.path == str(tmp_path / "work.reports.db")
+    if url.startswith("sqlite:"):
+        assert reports.path == str(tmp_path / "work.reports.db")
     with sqlite3.connect(reports.path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -248,7 +247,7 @@ def test_the_file_lies_beside_the_ledger_and_may_be_deleted(ledger: Ledger, tmp_
     Path(reports.path).unlink()
     reports.catch_up()
     assert len(reports.list_tasks()) == 1
-    missing = Reports(Ledger(f"sqlite:///{tmp_path}/none.db"))
+    missing = Reports(Ledger(f"sqlite:///{tmp_path}/none.db" if url.startswith("sqlite:") else with_schema(url)))
     with pytest.raises(StorageUnavailable, match="no ledger"):
         missing.catch_up()
     assert not Path(missing.path).exists()
@@ -280,13 +279,13 @@ def test_a_ledger_in_memory_has_reports_in_memory() -> None:
     assert reports.verify() == []
 
 
-def test_a_damaged_report_file_is_said_and_built_again(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_damaged_report_file_is_said_and_built_again(ledger: Ledger) -> None:
     """The file holds views only: reading says what to do, and a rebuild makes it anew."""
     queue(ledger)
     reports = Reports(ledger)
     reports.catch_up()
     reports.close()
-    (tmp_path / "work.reports.db").write_bytes(b"no database" * 1000)
+    Path(reports.path).write_bytes(b"no database" * 1000)
     reports = Reports(ledger)
     with pytest.raises(StorageUnavailable, match="holds nothing but views: `projection rebuild`"):
         reports.catch_up()

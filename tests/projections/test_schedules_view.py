@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from ledger import Ledger
 from ledger import schedule_events as s
@@ -38,12 +37,15 @@ class ViewMachine(RuleBasedStateMachine):
     @initialize()
     def make(self) -> None:
         self.clock = ManualClock()
-        self.ledger = memory_ledger(self.clock)
+        self.ledger = self.new_ledger()
         self.fails = False
         self.ledger.schedule("0 * * * *", name="hourly", component="mail")(self.job)
         self.ledger.schedule("*/7 * * * *", name="often", component="mail", misfire="all", jitter=90)(self.job)
         self.ledger.schedule("*/20 1-23 * * *", name="always", component="mail", always=True, misfire="skip")(self.job)
         run_queue(self.ledger)
+
+    def new_ledger(self) -> Ledger:
+        return memory_ledger(self.clock)
 
     def job(self) -> None:
         if self.fails:
@@ -128,16 +130,28 @@ TestViewMachine = ViewMachine.TestCase
 TestViewMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
-def hourly(path: Path) -> tuple[Ledger, ManualClock]:
+def test_the_views_equal_their_folds_on_postgres(postgres_ledgers: Callable[[ManualClock], Ledger]) -> None:
+    """The same on PostgreSQL."""
+
+    class PostgresViewMachine(ViewMachine):
+        def new_ledger(self) -> Ledger:
+            return postgres_ledgers(self.clock)
+
+    run_state_machine_as_test(
+        PostgresViewMachine, settings=settings(max_examples=10, stateful_step_count=25, deadline=None)
+    )
+
+
+def hourly(url: str) -> tuple[Ledger, ManualClock]:
     clock = ManualClock()
-    ledger = Ledger(f"sqlite:///{path / 'work.db'}", clock=clock)
+    ledger = Ledger(url, clock=clock)
     ledger.schedule("0 * * * *", name="job")(lambda: None)
     return ledger, clock
 
 
-def test_a_ledger_without_the_view_gets_it(tmp_path: Path) -> None:
+def test_a_ledger_without_the_view_gets_it(url: str) -> None:
     """A database whose views are older than this one gets it filled from the log, at the first use."""
-    ledger, clock = hourly(tmp_path)
+    ledger, clock = hourly(url)
     run_queue(ledger, until=clock.now() + timedelta(hours=3))
     with ledger.store.write() as unit:
         unit.run("DROP TABLE schedules")
@@ -158,9 +172,9 @@ def test_a_ledger_without_the_view_gets_it(tmp_path: Path) -> None:
         ("INSERT INTO components VALUES ('mail', 7)", "component mail: disabled since 7"),
     ],
 )
-def test_verify_names_every_difference_and_rebuild_mends_it(tmp_path: Path, damage: str, words: str) -> None:
+def test_verify_names_every_difference_and_rebuild_mends_it(url: str, damage: str, words: str) -> None:
     """A damaged row is found, named, and gone after a rebuild."""
-    ledger, clock = hourly(tmp_path)
+    ledger, clock = hourly(url)
     run_queue(ledger, until=clock.now() + timedelta(hours=2))
     with ledger.store.write() as unit:
         unit.run(damage)
@@ -170,9 +184,9 @@ def test_verify_names_every_difference_and_rebuild_mends_it(tmp_path: Path, dama
     ledger.close()
 
 
-def test_rebuilding_one_view_leaves_the_other_caught_up(tmp_path: Path) -> None:
+def test_rebuilding_one_view_leaves_the_other_caught_up(url: str) -> None:
     """The two views share a checkpoint: a rebuild of either takes the other along."""
-    ledger, clock = hourly(tmp_path)
+    ledger, clock = hourly(url)
     run_queue(ledger)
     clock.advance(timedelta(hours=1))
     ledger.schedules.run_now("job", reason=REASON)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ledger.ids import mint
 from projections.queue import SQL, catch_up_all
 from projections.reports import Reports
 from runner.cli import app
+from tests.databases import execute, insert, is_made
 
 ROOT = Path(__file__).parents[2]
 JOBS = """
@@ -48,9 +50,10 @@ KEYS = {"id", "name", "args", "queue", "priority", "state", "attempt", "max_atte
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory with an app in jobs.py, and no settings from outside."""
-    (tmp_path / "jobs.py").write_text(JOBS)
+def here(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory with an app in jobs.py, on each kind of database, and no settings from outside."""
+    (tmp_path / "jobs.py").write_text(JOBS.replace("sqlite:///work.db", url))
+    (tmp_path / "url.txt").write_text(url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("WORKLEDGER_URL", raising=False)
@@ -82,7 +85,12 @@ def add(*words: str) -> str:
 
 def ledger_here() -> Ledger:
     """Return the ledger of this directory."""
-    return Ledger("sqlite:///work.db")
+    return Ledger(url_here())
+
+
+def url_here() -> str:
+    """Return the URL of the app's ledger."""
+    return Path("url.txt").read_text()
 
 
 def do(task_id: str, *commands: c.Command) -> None:
@@ -164,7 +172,7 @@ def test_bad_input_is_a_usage_error_and_stores_nothing(here: Path, words: tuple[
     """What can never be carried out ends with exit code 2, one line that says why, and no row."""
     output = call("enqueue", *words, code=2)
     assert output.startswith("error: ") and output.count("\n") == 1
-    assert not (here / "work.db").exists()
+    assert not is_made(url_here())
 
 
 def test_a_held_key_gives_the_task_that_holds_it(here: Path) -> None:
@@ -270,10 +278,11 @@ def test_verify_finds_planted_damage_and_rebuild_mends_it(here: Path, view: str,
     """A changed cell and a deleted row end `projection verify` with 1 and the task's id; a rebuild makes it equal."""
     task_id = add()
     assert "equal to the fold" in call("projection", "verify")
-    path = ledger_here().store.path if view == "queue" else Reports(ledger_here()).path
-    with sqlite3.connect(path) as connection:
-        connection.execute(damage.format(view))
-    connection.close()
+    if view == "queue":
+        execute(ledger_here(), damage.format(view))
+    else:
+        with closing(sqlite3.connect(Reports(ledger_here()).path)) as connection, connection:
+            connection.execute(damage.format(view))
     assert task_id in call("projection", "verify", code=1)
     call("projection", "verify", "--view", "tasks" if view == "queue" else "queue")
     call("projection", "rebuild", "--view", view)
@@ -287,29 +296,28 @@ def test_the_database_is_made_and_checked(here: Path) -> None:
     add()
     assert "1 events read, 0 problems" in call("db", "check")
     call("db", "upgrade")
-    with sqlite3.connect("work.db") as connection:
-        connection.execute("INSERT INTO stored_events VALUES (2, 'task:x', 1, 'TaskQueued.v9', '{}')")
-    connection.close()
+    insert(ledger_here(), 2, "task:x", 1, "TaskQueued.v9")
     assert "position 2" in call("db", "check", code=1)
 
 
-def test_reading_makes_no_ledger(here: Path) -> None:
+def test_reading_makes_no_ledger(here: Path, url: str) -> None:
     """Commands that read or change tasks say that there is no ledger, and make none."""
     for words in (("task", "list"), ("now",), ("queue", "list"), ("task", "cancel", "x", "--reason", "r")):
-        assert "no ledger at" in call("--url", "sqlite:///none.db", *words, code=5, app_name=None)
-    assert not list(here.glob("none*"))
+        assert "no ledger at" in call("--url", url, *words, code=5, app_name=None)
+    assert not is_made(url)
 
 
 def test_url_and_app_are_found_where_they_are_given(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flag goes before the environment, --url before the app's own ledger; a wrong --app is a usage error."""
     call("--url", "sqlite:///other.db", "enqueue", "add", "--args", '{"a": 1}')
-    assert (here / "other.db").exists() and not (here / "work.db").exists()
+    assert (here / "other.db").exists() and not is_made(url_here())
     monkeypatch.setenv("WORKLEDGER_URL", "sqlite:///other.db")
     assert "add" in call("task", "list", app_name=None)
     call("--url", "sqlite:///none.db", "task", "list", code=5, app_name=None)
     for wrong in ("jobs", "missing:ledger", "jobs:add", "jobs:none"):
         assert call("enqueue", "add", code=2, app_name=wrong).startswith("error: --app")
-    assert call("--url", "postgresql://x", "task", "list", code=2, app_name=None).startswith("error: ")
+    for wrong in ("mysql://x", "postgresql://x?schema=pg_x"):
+        assert call("--url", wrong, "task", "list", code=2, app_name=None).startswith("error: ")
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -340,8 +348,8 @@ def test_every_command_shows_an_example() -> None:
 )
 def test_the_process_ends_with_the_promised_code(here: Path, words: tuple[str, ...], code: int) -> None:
     """The command as a process of its own exits as documented and keeps stdout free of errors."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_URL": "sqlite:///work.db"}
-    ledger = Ledger("sqlite:///work.db")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_URL": url_here()}
+    ledger = ledger_here()
     ledger.store.prepare()
     ledger.close()
     process = subprocess.run(
@@ -355,7 +363,7 @@ def test_the_process_ends_with_the_promised_code(here: Path, words: tuple[str, .
 def test_the_process_reports_a_conflict(here: Path) -> None:
     """Cancelling a task twice, from processes of their own, ends with 0 and then with 4."""
     task_id = add()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_URL": "sqlite:///work.db"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_URL": url_here()}
     command = [sys.executable, "-m", "runner.cli", "task", "cancel", task_id, "--reason", "r"]
     codes = [subprocess.run(command, env=environment, capture_output=True, check=False).returncode for _ in range(2)]
     assert codes == [0, 4]
@@ -406,7 +414,7 @@ def test_every_option_of_a_call_can_be_set(here: Path) -> None:
 def test_options_that_exclude_each_other_are_refused(here: Path, words: tuple[str, ...]) -> None:
     """Exit code 2 and no row."""
     assert call("enqueue", "add", "--args", '{"a": 1}', *words, code=2)
-    assert not (here / "work.db").exists()
+    assert not is_made(url_here())
 
 
 def test_why_names_who_cancelled_and_who_holds_the_key(here: Path) -> None:

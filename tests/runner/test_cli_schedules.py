@@ -34,9 +34,10 @@ WHY = ("--reason", "because the test says so")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with an app in crons.py whose schedules are in the ledger."""
-    (tmp_path / "crons.py").write_text(APP)
+def here(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with an app in crons.py whose schedules are in the ledger, on each kind of database."""
+    (tmp_path / "crons.py").write_text(APP.replace("sqlite:///work.db", url))
+    (tmp_path / "url.txt").write_text(url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("URL", "APP", "SCHEDULES_LOCKED", "TIMEZONE"):
@@ -70,13 +71,14 @@ def test_sync_says_what_it_did(here: Path) -> None:
     """A second sync changes nothing; a schedule gone from the code is retired, and one taken back is back."""
     done = json.loads(call("schedule", "sync", "-o", "json"))
     assert done == {"declared": [], "updated": [], "back": [], "retired": [], "overridden": [], "left_alone": {}}
-    (here / "crons.py").write_text(APP.replace('@ledger.schedule("0 0 1 1 *")', "@ledger.task"))
+    before = (here / "crons.py").read_text()
+    (here / "crons.py").write_text(before.replace('@ledger.schedule("0 0 1 1 *")', "@ledger.task"))
     assert "retired: yearly" in call("schedule", "sync", "--reason", "not needed")
     assert [one["name"] for one in lines("schedule", "list")] == ["nightly", "off"]
     retired = lines("schedule", "list", "--retired")[0]
     assert (retired["name"], retired["next_run"], retired["next_at"]) == ("yearly", "retired", None)
     assert lines("schedule", "history", "yearly")[-1]["reason"] == "not needed"
-    (here / "crons.py").write_text(APP)
+    (here / "crons.py").write_text(before)
     assert "back: yearly" in call("schedule", "sync")
 
 
@@ -165,7 +167,7 @@ def hold(task: str) -> None:
     from ledger import commands as c
     from ledger.acts import act_on
 
-    ledger = Ledger("sqlite:///work.db")
+    ledger = Ledger(Path("url.txt").read_text())
     with ledger.store.write() as unit:
         act_on(unit, task, c.Claim(worker="w1", seen=0), c.Act(id="a", at=unit.now, actor="worker:w1"))
     ledger.close()

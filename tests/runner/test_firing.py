@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from ledger import Ledger
@@ -84,10 +83,9 @@ def test_the_turn_tells_when_to_look_next() -> None:
     assert cycle.turn([], 0, is_idle=True).next_slot_us is None
 
 
-def test_workers_at_once_fire_a_slot_once(tmp_path: Path) -> None:
+def test_workers_at_once_fire_a_slot_once(url: str) -> None:
     """Four workers with connections of their own look at the same slots at the same time: each is fired once."""
     clock = ManualClock()
-    url = f"sqlite:///{tmp_path / 'work.db'}"
     with_schedules(Ledger(url, clock=clock), 60).close()
     begin = threading.Barrier(4)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import Call, Ledger, Retry
+from tests.databases import insert
 
 JOBS = """
 import os, signal
@@ -40,13 +40,14 @@ def die() -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    (tmp_path / "jobs.py").write_text(JOBS)
+def here(tmp_path: Path, url: str) -> Path:
+    (tmp_path / "jobs.py").write_text(JOBS.replace("sqlite:///work.db", url))
+    (tmp_path / "url.txt").write_text(url)
     return tmp_path
 
 
 def new_ledger(here: Path) -> Ledger:
-    ledger = Ledger(f"sqlite:///{here}/work.db")
+    ledger = Ledger((here / "url.txt").read_text())
     ledger.task(name="note")(note)
     ledger.task(name="leave", retry=False)(note)
     ledger.task(name="stay", retry=False)(note)
@@ -75,10 +76,9 @@ def test_max_tasks_holds_over_the_death_of_a_worker(here: Path) -> None:
     ledger.functions["die"].using(priority=1).enqueue()
     ledger.enqueue_many([ledger.functions["note"].call(n) for n in range(20)])
     run(here, "--workers", "1", "--max-tasks", "6")
+    with ledger.store.read() as snapshot:
+        topics = [raw[3] for raw in snapshot.events_after(0, 1_000)]
     ledger.close()
-    with sqlite3.connect(here / "work.db") as database:
-        topics = [row[0] for row in database.execute("SELECT topic FROM stored_events")]
-    database.close()
     assert topics.count("TaskSucceeded.v1") + topics.count("AttemptLost.v1") == 6
     assert "died" in ran(here)
 
@@ -99,12 +99,7 @@ def test_a_worker_that_cannot_go_on_is_not_replaced(here: Path) -> None:
     ledger: Any = new_ledger(here)
     ledger.functions["note"].enqueue(1)
     ledger.close()
-    with sqlite3.connect(here / "work.db") as database:
-        database.execute(
-            "INSERT INTO stored_events (rowid, originator_id, originator_version, topic, state)"
-            " VALUES (2, 'task:x', 1, 'TaskQueued.v99', CAST('{}' AS BLOB))"
-        )
-    database.close()
+    insert(ledger, 2, "task:x", 1, "TaskQueued.v99")
     done = run(here, "--workers", "2")
     assert done.returncode == 1
     assert "position 2" in done.stdout + done.stderr
