@@ -22,6 +22,7 @@ from runner import (
     cli_imports,
     cli_log,
     cli_notices,
+    cli_postgres,
     cli_prune,
     cli_runs,
     cli_schedule_changes,
@@ -71,6 +72,7 @@ app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_views.projection, name="projection")
 app.add_typer(cli_database.database, name="db")
+cli_database.database.command("grants")(cli_postgres.grants)
 app.add_typer(cli_config.configuration, name="config")
 app.command("enqueue")(cli_enqueue.enqueue)
 cli_tasks.tasks.command("log")(cli_log.log)
