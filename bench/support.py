@@ -24,7 +24,7 @@ _EVENTS = (
 )
 _QUEUE = "CREATE TABLE queue (position INTEGER PRIMARY KEY, task_id TEXT NOT NULL UNIQUE, status TEXT, due_us INTEGER)"
 _INSERT = "INSERT INTO events VALUES (?,?,?,?,?)"
-_QUEUED = orjson.dumps(
+QUEUED = orjson.dumps(
     {
         "command": "01890a5d-ac96-774b-bcce-b302099a8057",
         "at": "2026-01-01T00:00:00.000000Z",
@@ -77,7 +77,7 @@ def raw_single_commits(directory: Path, count: int) -> float:
         started = time.perf_counter()
         for n, name in enumerate(names, 1):
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_INSERT, (n, name, 1, "TaskQueued.v1", _QUEUED))
+            connection.execute(_INSERT, (n, name, 1, "TaskQueued.v1", QUEUED))
             connection.execute("COMMIT")
         return count / (time.perf_counter() - started)
 
@@ -88,7 +88,7 @@ def raw_batch_inserts(directory: Path, count: int) -> float:
     with closing(raw_database(directory)) as connection:
         started = time.perf_counter()
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT, ((n, name, 1, "TaskQueued.v1", _QUEUED) for n, name in enumerate(names, 1)))
+        connection.executemany(_INSERT, ((n, name, 1, "TaskQueued.v1", QUEUED) for n, name in enumerate(names, 1)))
         connection.execute("COMMIT")
         return count / (time.perf_counter() - started)
 
