@@ -13,6 +13,7 @@ for name in [name for name in os.environ if name.startswith("WORKLEDGER_")]:
 
 os.environ["WORKLEDGER_PRUNE"] = "false"  # else a test that counts what ran may meet the minute of the daily pruning
 
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What lies beside a ledger that is no file goes to a directory of this run, also from processes it starts."""
