@@ -46,6 +46,7 @@ class LedgerOptions(TypedDict, total=False):
 
     clock: Clock | None
     name: str
+    limits: Mapping[str, int | None] | None
     identities: Identities | None
     system_identity: str
     around: Around | Sequence[Around]
@@ -55,9 +56,9 @@ class Ledger:
     """A log of tasks in one database, and the functions that may run for it. Making one does no I/O.
 
     *url* is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or ``memory:``; *name* tells its
-    workers apart in events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock* is for tests.
-    *identities* say who tasks may run as, by default anybody; *system_identity* is whom they run as where nothing else
-    is said. *around* is entered around every attempt: see `around`.
+    workers apart in events; *limits* say how many tasks may run at once, by scope (see `Controls.set_limit`); *clock*
+    is for tests. *identities* say who tasks may run as, by default anybody; *system_identity* is whom they run as where
+    nothing else is said. *around* is entered around every attempt: see `around`.
 
     Raises:
         InvalidOption: One of these is outside what is allowed.
@@ -95,9 +96,7 @@ class Ledger:
 
     @classmethod
     def from_env(cls, **options: Unpack[LedgerOptions]) -> Ledger:
-        """Return the ledger of ``WORKLEDGER_URL``, else of ``url`` in ``workledger.toml``, else the default one.
-
-        *options* are those that a ledger takes beside its URL.
+        """Return the ledger of ``WORKLEDGER_URL``, else of ``url`` in the settings' file, else the default one.
 
         Raises:
             InvalidOption: A setting there is outside what is allowed.

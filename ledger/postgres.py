@@ -30,6 +30,7 @@ from ledger.statements import statements
 
 SQL = statements("ledger", "sql/postgres/events.sql")
 OUTPUT_SQL = statements("ledger", "sql/postgres/output.sql")
+PRUNING_SQL = statements("ledger", "sql/postgres/pruning.sql")
 DELIVERIES_SQL = statements("ledger", "sql/postgres/deliveries.sql")
 SCHEMA_VERSION = 1
 _CREATE = (
@@ -55,6 +56,7 @@ class PostgresStore:
     """
 
     schema_version = SCHEMA_VERSION
+    is_gapless = False
 
     def __init__(self, url: str, clock: Clock | None = None, mapper: EventMapper | None = None) -> None:
         if os.environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "").lower() in _YES:
@@ -195,6 +197,7 @@ class PostgresStore:
             for name in _CREATE:
                 connection.execute(SQL[name], prepare=False)
             connection.execute(OUTPUT_SQL["create_output"])
+            connection.execute(PRUNING_SQL["create_attempts"])
             connection.execute(DELIVERIES_SQL["create_deliveries"])
             connection.execute("COMMIT")
 

@@ -175,6 +175,7 @@ class SqliteStore:
     """A log in one SQLite file, or in memory (``memory:``) for tests."""
 
     schema_version = SCHEMA_VERSION
+    is_gapless = True
 
     def __init__(self, url: str, clock: Clock, mapper: EventMapper | None = None) -> None:
         self.url = self.shown = url
@@ -247,7 +248,7 @@ class SqliteStore:
     def damage(self) -> list[str]:
         """Return what SQLite's own check of the file finds."""
         with self.read() as snapshot:
-            return [row[0] for row in snapshot.rows("PRAGMA integrity_check") if row[0] != "ok"]
+            return [row[0] for row in snapshot.rows(SQL["integrity"]) if row[0] != "ok"]
 
     def close(self) -> None:
         """Close the connections of this process."""

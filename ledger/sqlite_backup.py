@@ -14,9 +14,7 @@ from pathlib import Path
 from ledger.errors import Conflict, InvalidOption, StorageFull, StorageUnavailable
 from ledger.sqlite import SQL, SqliteStore
 from ledger.sqlite_connection import translate
-from ledger.statements import statements
 
-CHECK_SQL = statements("ledger", "sql/sqlite/check.sql")
 BATCH = 2_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -87,7 +85,7 @@ def _copy(store: SqliteStore, partial: Path) -> tuple[int, str]:
             source.backup(copy)
     # Not opened read-only: SQLite then looks at no row, only at pages (seen with 3.40).
     with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
-        said = [row[0] for row in copy.execute(CHECK_SQL["integrity"])]
+        said = [row[0] for row in copy.execute(SQL["integrity"])]
         copied, theirs = _digest(copy)
     if said != ["ok"] or (copied, theirs) != (events, ours):
         why = said[0] if said != ["ok"] else f"it has {copied} events, the ledger {events}"

@@ -110,6 +110,8 @@ class Store(Protocol):
     clock: Clock
     schema_version: int
     """Of the log's tables, as this version makes them."""
+    is_gapless: bool
+    """Whether every position up to the head has an event; else one that was rolled back may be missing."""
 
     @property
     def path(self) -> str:

@@ -40,8 +40,11 @@ class Findings:
 def check(ledger: Ledger, *, is_deep: bool = False) -> Findings:
     """Read the whole ledger and return what is wrong; a deep check brings the views up to the log first."""
     found = Findings()
-    log = _Log(is_deep=is_deep)
-    _look(ledger, found, _integrity)
+    log = _Log(is_deep=is_deep, is_gapless=ledger.store.is_gapless)
+    try:
+        found.problems += ledger.store.damage()
+    except LedgerError as error:
+        found.problems.append(str(error))
     _look(ledger, found, log.problems)
     found.events = log.count
     if is_deep:
@@ -65,17 +68,12 @@ def _look(ledger: Ledger, found: Findings, look: Callable[[Snapshot], Iterator[s
         found.problems.append(str(error))
 
 
-def _integrity(snapshot: Snapshot) -> Iterator[str]:
-    for (said,) in snapshot.rows(SQL["integrity"]):
-        if said != "ok":
-            yield str(said)
-
-
 class _Log:
     """One pass over the log in its order. *count* is how many events it met."""
 
-    def __init__(self, *, is_deep: bool) -> None:
+    def __init__(self, *, is_deep: bool, is_gapless: bool) -> None:
         self.count = 0
+        self._is_gapless = is_gapless
         self._is_deep = is_deep
         self._missing: set[tuple[str, int]] = set()
         """Attempts whose outcome has a digest while their output is gone, until an `OutputPruned` says so."""
@@ -88,7 +86,7 @@ class _Log:
         while raws := snapshot.events_after(position, BATCH):
             for raw in raws:
                 self.count += 1
-                if self._is_deep and raw[0] != position + 1:
+                if self._is_deep and self._is_gapless and raw[0] != position + 1:
                     yield f"positions {position + 1} to {raw[0] - 1} are missing"
                 position = raw[0]
                 yield from self._event(snapshot, raw)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ledger.sqlite import SCHEMA_VERSION
+from ledger.errors import InvalidOption
+from ledger.sqlite import SqliteStore
+from ledger.store import Store
 from projections import queue as queue_view
 from projections.reports import Reports
 from runner.cli_tasks import Form, Session
@@ -25,7 +27,8 @@ def init(context: typer.Context) -> None:
 
     Example: workledger --url sqlite:///work.db db init
     """
-    print_line(f"{clean(_prepare(context.obj))} is ready, schema {SCHEMA_VERSION}")
+    store = _prepare(context.obj)
+    print_line(f"{clean(store.shown)} is ready, schema {store.schema_version}")
 
 
 @database.command("upgrade")
@@ -35,7 +38,8 @@ def upgrade(context: typer.Context) -> None:
     Example: workledger --url sqlite:///work.db db upgrade
     """
     context.obj.existing()
-    print_line(f"{clean(_prepare(context.obj))} has schema {SCHEMA_VERSION}")
+    store = _prepare(context.obj)
+    print_line(f"{clean(store.shown)} has schema {store.schema_version}")
 
 
 @database.command("check")
@@ -81,7 +85,12 @@ def backup(
     """
     from ledger.sqlite_backup import back_up  # the other commands need none of it
 
-    done = back_up(context.obj.existing().store, file, force=force)
+    store = context.obj.existing().store
+    if not isinstance(store, SqliteStore):
+        raise InvalidOption(
+            "db backup copies a SQLite file; a ledger on PostgreSQL is backed up by its server (pg_dump)"
+        )
+    done = back_up(store, file, force=force)
     if output is Output.table:
         print_line(
             f"{clean(done.path)}: {done.events:,} events, {done.bytes:,} bytes, SHA-256 of the log {done.sha256}"
@@ -90,9 +99,9 @@ def backup(
         print_object({"path": done.path, "events": done.events, "bytes": done.bytes, "sha256": done.sha256}, output)
 
 
-def _prepare(session: Session) -> str:
+def _prepare(session: Session) -> Store:
     ledger = session.ledger()
     ledger.store.prepare()
     queue_view.catch_up_all(ledger)
     Reports(ledger).catch_up()
-    return ledger.url
+    return ledger.store

@@ -10,7 +10,8 @@ GRANT SELECT ON "schema".events TO "app", "report";
 -- What can be made anew from the log, and heartbeats and output, which are no part of it.
 GRANT SELECT, INSERT, UPDATE ON "schema".notification_tracking TO "app";
 GRANT SELECT, INSERT, UPDATE, DELETE ON "schema".queue, "schema".workers, "schema".schedules, "schema".components,
-      "schema".marks, "schema".limits, "schema".output, "schema".deliveries TO "app";
+      "schema".marks, "schema".limits, "schema".output, "schema".output_attempts,
+      "schema".deliveries TO "app";
 GRANT SELECT ON "schema".queue, "schema".workers, "schema".schedules, "schema".components, "schema".marks,
       "schema".limits TO "report";
 -- Views that the owner makes anew (`workledger db upgrade`) are as open as these.

@@ -1,8 +1,5 @@
 -- What a deep check asks of the log and of the tables beside it; every row found is damage.
 
--- integrity --
-PRAGMA integrity_check;
-
 -- gaps --
 -- Streams whose versions do not run from 1 without a gap: stream, how many events, lowest and highest version.
 SELECT originator_id, count(*), min(originator_version), max(originator_version) FROM stored_events

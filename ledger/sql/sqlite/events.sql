@@ -33,6 +33,9 @@ SELECT rowid AS position, originator_id AS stream, originator_version AS version
        CAST(state AS TEXT) AS data
   FROM stored_events;
 
+-- integrity --
+PRAGMA integrity_check;
+
 -- insert_event --
 INSERT INTO stored_events (rowid, originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?, ?);
 

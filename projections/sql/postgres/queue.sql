@@ -240,6 +240,9 @@ SELECT * FROM queue WHERE status = 'running' AND worker = $1;
 -- counts_of_queue --
 SELECT status, count(*) FROM queue WHERE queue = $1 GROUP BY status;
 
+-- running_attempts --
+SELECT task_id, attempt FROM queue WHERE status = 'running';
+
 -- count_running --
 SELECT count(*) FROM queue WHERE status = 'running';
 

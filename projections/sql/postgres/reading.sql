@@ -21,3 +21,12 @@ SELECT count(*) FROM queue
 
 -- running_per_worker --
 SELECT worker, count(*) FROM queue WHERE status = 'running' GROUP BY worker;
+
+-- newest_ids --
+-- The newest tasks whose streams lie between two texts.
+SELECT originator_id FROM stored_events WHERE originator_id >= $1 AND originator_id < $2 AND originator_version = 1
+ ORDER BY originator_id DESC LIMIT $3;
+
+-- newest_names --
+-- The names and queues of the newest live tasks.
+SELECT DISTINCT name, queue FROM (SELECT name, queue FROM queue ORDER BY position DESC LIMIT 1000) AS newest;
