@@ -28,7 +28,7 @@ def controls(site: Site) -> Any:
 def check(site: Site) -> Counter[tuple[str, str]]:
     """Check the history and the views; return the most that ever ran at once, by kind and name."""
     site.check()
-    return fold_of(read_history(site.database, site.directory)).rules.peaks
+    return fold_of(read_history(site.url, site.directory)).rules.peaks
 
 
 def causes(site: Site) -> list[str]:

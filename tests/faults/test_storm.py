@@ -28,7 +28,11 @@ def storm(site: Site, seed: str, kills: int, producers: int, *, supervisors_too:
     queueing = [
         site.start("-m", "tests.faults.produce", f"producer{number}", f"{seed}-{number}") for number in range(producers)
     ]
+    between = 40 if site.url.startswith("sqlite:") else 15
     for number in range(kills):
+        # However slow the machine is just now: there is something to be killed in.
+        least = site.begun() + between
+        wait_until(lambda least=least: site.begun() >= least, "work goes on", site)
         time.sleep(dice.uniform(0.05, 0.4))  # the storm itself, no wait for anything
         victim = dice.randrange(len(runs))
         if supervisors_too and dice.random() < 0.1:
