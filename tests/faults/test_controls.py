@@ -192,6 +192,7 @@ def test_stop_ends_every_run_that_had_begun_and_no_other(site: Site) -> None:
     """Two runs finish what they hold and end with exit code 0, although one of their tasks failed; a later run goes on."""
     site.enqueue(("doomed", ()))
     runs = [site.command("run", "--workers", "2", "--name", f"run{number}") for number in range(2)]
+    wait_until(lambda: site.count("WorkerStarted") == 4, "all workers have started", site)
     wait_until(lambda: site.count("TaskFailed") == 1, "one has failed", site)
     site.enqueue(("hold", ("go",)), ("hold", ("go",)))
     wait_until(lambda: site.begun() == 3, "two hold", site)
