@@ -183,8 +183,8 @@ class Worker:
         """Run one cycle and hand out what it claimed."""
         if not self._is_registered:
             self._register()
-        self._leave = self._leave or bloated(self._options.run, self._taken) or unfit(self._pool.unfit)
         self._collect()
+        self._leave_for(bloated(self._options.run, self._taken) or unfit(self._pool.unfit))
         self._wake.forget_commits()
         self._beat()
         outcomes = [held.progress.last_word(held.claimed, finished) for held, finished in self._finished]
@@ -204,10 +204,14 @@ class Worker:
         self._board.count(taken=len(turn.claims))
         self._board.ask_for_loner(turn.lost_due > 0)
         self._learn(turn)
-        self._leave = self._leave or told(turn.stop, turn.recycle)
-        if self._leave is not None:
-            self._collect()  # no thread begins what is left to begin
+        self._leave_for(told(turn.stop, turn.recycle))
         return turn
+
+    def _leave_for(self, why: Leave | None) -> None:
+        """Begin to leave, if there is a reason: no thread begins what is left to begin."""
+        if why is not None and self._leave is None:
+            self._leave = why
+            self._collect()
 
     def _learn(self, turn: Turn) -> None:
         """Find how many claims and outcomes a cycle may have, from how long this one took."""
