@@ -331,3 +331,5 @@ def test_every_row_of_the_comparison_names_tests_that_exist() -> None:
         assert len(cells) == 5, row
         named = set(re.findall(r"`(test_\w+)`", cells[-1]))
         assert named and named <= known, row
+    numbers = {int(number) for number in re.findall(r"^\| (\d+) \|", read("tests/README.md"), re.MULTILINE)}
+    assert numbers >= {*range(68, 165), *range(177, 215)}, "groups F to N and Q to X, row by row"

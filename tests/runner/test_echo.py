@@ -59,7 +59,8 @@ def test_lines_of_attempts_on_several_threads_stay_whole(tmp_path: Path) -> None
 def test_a_slow_reader_holds_up_who_prints_and_loses_nothing() -> None:
     """While nobody reads, what waits is bounded; once somebody does, every line comes, in order."""
     reader, writer = os.pipe()
-    with open(writer, "w", encoding="utf-8") as stream:
+    # The reader is closed first: where the test fails, nobody waits for it any more.
+    with open(writer, "w", encoding="utf-8") as stream, open(reader, encoding="utf-8") as source:
         echo = Echo(both(stream))
         put: list[int] = []
 
@@ -74,9 +75,8 @@ def test_a_slow_reader_holds_up_who_prints_and_loses_nothing() -> None:
         thread.start()
         until(lambda: len(echo._lines) > MOST_LINES)
         held = len(put)
-        with open(reader, encoding="utf-8") as source:
-            found = [int(source.readline()) for _ in range(10 * MOST_LINES)]
-            assert held <= 4 * MOST_LINES and len(source.readline()) == 2 * MOST_CHARACTERS + 1
+        found = [int(source.readline()) for _ in range(10 * MOST_LINES)]
+        assert held <= 4 * MOST_LINES and len(source.readline()) == 2 * MOST_CHARACTERS + 1
         thread.join(30)
 
     assert found == list(range(10 * MOST_LINES)) and put[-1] == -1
