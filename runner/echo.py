@@ -16,7 +16,7 @@ GATHER_SECONDS = 0.01
 tasks do."""
 MOST_LINES = 1_000
 MOST_CHARACTERS = 128 * 1024
-"""That may wait for a reader slower than the tasks; whoever prints more waits too."""
+"""That may wait for a reader slower than the tasks, beside as many being written; whoever prints more waits too."""
 
 
 class Echo:
@@ -27,7 +27,7 @@ class Echo:
         self._lines: deque[tuple[Stream, str]] = deque()
         self._is_closing = False
         self._has_some, self._is_pressing = threading.Event(), threading.Event()
-        self._written = threading.Condition()
+        self._taken = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -43,8 +43,8 @@ class Echo:
 
     def _wait_until(self, lines: int) -> None:
         self._is_pressing.set()
-        with self._written:
-            self._written.wait_for(lambda: len(self._lines) <= lines)
+        with self._taken:
+            self._taken.wait_for(lambda: len(self._lines) <= lines)
 
     def close(self, within_seconds: float) -> None:
         """Write what waits; a reader that takes nothing is given up after *within_seconds*."""
@@ -61,10 +61,10 @@ class Echo:
             self._has_some.clear()
             self._is_pressing.clear()
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            with self._taken:
+                self._taken.notify_all()
             for stream, run in groupby(lines, key=itemgetter(0)):
                 _write(self._streams[stream], "".join([text for _, text in run]))
-            with self._written:
-                self._written.notify_all()
             if is_last:
                 return
 

@@ -260,7 +260,8 @@ def test_a_worker_is_replaced_when_it_takes_too_much_memory(site: Site) -> None:
     check(site)
 
     recycled = [cause for cause in causes(site) if cause.startswith("recycled at ")]
-    assert len(recycled) >= 2
+    # Tasks this short may all have run before the worker looks at its memory: then one replacement is all there is.
+    assert recycled and site.count("WorkerStarted") > len(recycled)
     assert all(cause.endswith(" MiB of memory; at most 250 are allowed") for cause in recycled)
     assert site.count("AttemptLost") == 0
 
