@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
@@ -32,7 +31,7 @@ class Sink(Protocol):
 class Current:
     """The attempt that runs here: its task, number, identity and what it may ask of its runner."""
 
-    acted_as: Mapping[str, None] = MappingProxyType({})
+    acted_as: Collection[str] = ()
     """The identities that it has taken on by `acting_as`, each once, in order; the first hundred are kept."""
     open_units: Sequence[OpenUnit[Any]] = ()
     """Transactions of the ledger that the attempt has begun and not ended."""

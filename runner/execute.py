@@ -122,7 +122,8 @@ def run_here(
     finished_at, usage = ledger.clock.now(), meter.read()
     printed = _end(current, is_kept=mode == "all" or error is not None)
     output = None if printed is None else printed.digest
-    report = _Report(claimed, started_at, finished_at, usage, output, list(current.acted_as) or None)
+    acted_as = list(current.acted_as) if current.acted_as else None
+    report = _Report(claimed, started_at, finished_at, usage, output, acted_as)
     if error is not None:
         return Finished(claimed, _raised(error, report), (), printed)
     return Finished(claimed, _succeeded(result, report), tuple(current.children), printed)
@@ -132,6 +133,8 @@ def _end(current: Current, *, is_kept: bool) -> Printed | None:
     """Return what is left to store of what the attempt has printed."""
     current.end()
     recorder = current.opened
+    if recorder is None:
+        return None
     return recorder.close(is_kept=is_kept) if isinstance(recorder, Recorder) else None
 
 
@@ -171,7 +174,8 @@ def _run(
             result = context.run(call_within, ledger, current, hooks, call)
         else:
             result = context.run(_call, function, claimed, current, run_async)
-        close(current, None)
+        if current.open_units:
+            close(current, None)
     except BaseException as error:
         close(current, error)
         return None, error
