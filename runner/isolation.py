@@ -37,7 +37,9 @@ PATIENCE_SECONDS = 30.0
 READ_BYTES = 64 * 1024
 MOST_LEFT_BYTES = 1024 * 1024
 """Read at the end of what is left in a pipe: something that the attempt has started may write into it for ever."""
-MARK_BYTES = 12
+MARK = b"\xff\xfe"
+"""How a mark begins: not as any end of a text, which would be held back for a mark that may come."""
+MARK_BYTES = 10
 SERVER_GONE = "the fork server of its worker is gone"
 
 
@@ -128,7 +130,7 @@ class _Attempt:
     def __enter__(self) -> _Attempt:
         self._talk, self._their_talk = frames.socket_pair()
         self._life, self._their_life = frames.socket_pair()
-        self._mark = os.urandom(MARK_BYTES)
+        self._mark = MARK + os.urandom(MARK_BYTES)
         self._pipes: dict[int, frames.Marked] = {}
         self._writers: list[int] = []
         for stream in (sys.stdout, sys.stderr):

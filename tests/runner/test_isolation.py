@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from ledger import Ledger, OSUsers, Task
 from ledger.testing import memory_ledger, run_queue
 from runner.frames import Marked
+from runner.isolation import MARK
 from tests.faults.setup import LEASES, Site, wait_until, workers_of
 from tests.runner.isolated_app import MIB, PACKETS, declare
 
@@ -171,6 +172,15 @@ def test_bytes_between_marks_come_between_packets(parts: list[str], sizes: list[
     found.end()
 
     assert (got, passed) == (b"".join(expected), whole)
+
+
+@given(st.text("a \n\r\t\0é\u00ff€\U0010ffff"))
+def test_no_text_is_held_back_for_a_mark(text: str) -> None:
+    """What ends as a mark begins waits for more; no text does, so that a line is seen when it is printed."""
+    got: list[bytes] = []
+    Marked(MARK + b"0123456789", got.append).feed(text.encode("utf-8", "replace"))
+
+    assert b"".join(got) == text.encode("utf-8", "replace")
 
 
 def test_output_is_bounded_and_kept_as_the_task_says(house: House) -> None:
