@@ -37,6 +37,12 @@ def around(attempt: Current) -> Iterator[None]:
     print("out")
 
 
+def signals_of_a_command() -> list[str]:
+    """Which signals a command begins with blocked and ignored, as two masks in hexadecimal."""
+    words = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1::2]
+
+
 def declare(to: Ledger) -> Ledger:
     """Register the tasks and return the ledger."""
     isolated: Any = lambda **options: to.task(**{"isolation": "process", "retry": False, **options})  # noqa: E731
@@ -54,10 +60,7 @@ def declare(to: Ledger) -> Ledger:
             "command": subprocess.run(
                 ["ls", "/proc/self/fd"], capture_output=True, text=True, check=True, close_fds=False
             ).stdout.split(),
-            "signals": subprocess.run(
-                ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"], capture_output=True, check=True
-            ).stdout.split()[1::2]
-            == [b"0" * 16] * 2,
+            "signals": signals_of_a_command(),
             "random": random.random(),
         }
 

@@ -23,7 +23,7 @@ from ledger.testing import memory_ledger, run_queue
 from runner.frames import Marked
 from runner.isolation import MARK
 from tests.faults.setup import LEASES, Site, wait_until, workers_of
-from tests.runner.isolated_app import MIB, PACKETS, declare
+from tests.runner.isolated_app import MIB, PACKETS, declare, signals_of_a_command
 
 APP = "tests.runner.isolated_app:ledger"
 NOBODY = pwd.getpwnam("nobody")
@@ -96,7 +96,7 @@ def test_each_attempt_has_a_fresh_process(house: House) -> None:
     for number, one in enumerate(found):
         assert (one["number"], one["threads"], one["stdin"]) == (number, 1, "")
         assert one["token"] and one["is_isolated"]
-        assert one["signals"], "commands are born with no signal ignored or blocked"
+        assert one["signals"] == signals_of_a_command(), "commands are born with no more ignored or blocked than ours"
         assert one["command"] == ["0", "1", "2", "3"], "commands get the standard streams alone (and what ls opens)"
     assert texts(coroutine) == ["in a loop"]
     assert all(is_gone(pid) for pid in pids)
