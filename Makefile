@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/workledger demo
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 3 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -26,10 +26,10 @@ class TimedCycle(Cycle):
 class TimedWorker(worker.Worker):
     """A worker that leaves the times of its cycles, in seconds, in a file of its own."""
 
-    def run(self) -> None:
+    def run(self) -> Any:
         """Work; see `Worker.run`."""
         try:
-            super().run()
+            return super().run()
         finally:
             Path(os.environ["PROBE"], f"{os.getpid()}").write_text("\n".join(map(str, TIMES[1:])))
 

@@ -91,7 +91,7 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
-@pytest.mark.parametrize("role", [APP, REPORT])
+@pytest.mark.parametrize("role", [APP, REPORT], ids=["app", "report"])
 def test_no_such_role_can_change_an_event(granted: str, role: str, statement: str) -> None:
     """Whatever it tries, the database says that it lacks the right."""
     ledger = declared(granted)
