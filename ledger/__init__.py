@@ -29,6 +29,7 @@ from ledger.identities import Identities, PlainIdentities
 from ledger.notices import Notice
 from ledger.os_users import OSUsers
 from ledger.progress import Progress
+from ledger.projection import Table
 from ledger.record import AttemptRecord, TaskRecord
 from ledger.retry import Retry
 from ledger.signals import CpuLimit, Delay, Fail, OutputLimit, TimeLimit
@@ -65,6 +66,7 @@ __all__ = [
     "Retry",
     "StorageFull",
     "StorageUnavailable",
+    "Table",
     "Task",
     "TaskEnded",
     "TaskRecord",

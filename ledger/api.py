@@ -27,6 +27,7 @@ from ledger.ids import mint
 from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOptions, hooks, split
+from ledger.projection import Projections
 from ledger.schedules import Schedules
 from ledger.store import Appender, Store
 from ledger.stores import open_store
@@ -89,6 +90,9 @@ class Ledger:
         """What is called with each notice, by name; see `on_notice`."""
         self.schedules = Schedules(self)
         """The schedules of this ledger: to look at them and to change them."""
+        self.projections = Projections()
+        self.projection = self.projections.declare
+        """Registers a fold of the log into tables of the application's own; see `Projections.declare`."""
         self.controls = Controls(self, limits)
         """What governs the running of its tasks: limits, pauses, stops, recycling."""
         self.legacy = Legacy(self)
