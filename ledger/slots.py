@@ -18,6 +18,8 @@ from ledger.schedule import MOST_PENDING, ScheduleState, loads
 
 GRACE_US = 60_000_000
 """A slot fired so late is on time; one that is later was missed."""
+RUN_BEFORE = "the run before, task "
+"""How the cause of a slot begins that was skipped since a run was still live."""
 _HOUR_US = 3_600_000_000
 
 
@@ -166,7 +168,7 @@ def _while_live(state: ScheduleState, now_us: int) -> tuple[list[Missed | None],
     if until_us <= base_us:
         return [], base_us
     # After a run the clock may have been set back before its end: nothing later than the present is decided.
-    cause = f"the run before, task {state.run_id}, had not ended"
+    cause = f"{RUN_BEFORE}{state.run_id}, had not ended"
     return [_span(rule_of(state), base_us, min(until_us, now_us), cause)], until_us
 
 

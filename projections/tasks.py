@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,7 +12,7 @@ from ledger import events as e
 from ledger.clock import EPOCH, from_us, to_us
 from ledger.hidden import masked
 from ledger.progress import Progress
-from ledger.task import ENDED, RUNNING, TaskState, evolve
+from ledger.task import ENDED, RUNNING, TaskState
 
 
 class TaskRow(NamedTuple):
@@ -102,52 +103,71 @@ class TaskRow(NamedTuple):
         }
 
 
+_PLACES = {column: place for place, column in enumerate(TaskRow._fields)}
+_OF_STATE = tuple(
+    _PLACES[column]
+    for column in (
+        "name", "queue", "priority", "state", "attempt", "attempts_used", "max_attempts", "run_as", "due_at", "expires_at", "fold",
+    )
+)  # fmt: skip
+
+
 class Folded(NamedTuple):
-    """A task in the midst of folding: its decision state and its row but for the column `fold`."""
+    """A task in the midst of folding: its decision state, its row as it was stored, and what is to be changed there."""
 
     state: TaskState
     row: TaskRow
+    changes: dict[str, Any]
+
+    def value(self, column: str) -> Any:
+        """Return what the row has in *column* by now; not for those that `finish` takes from the state."""
+        return self.changes[column] if column in self.changes else getattr(self.row, column)
 
 
+@lru_cache(maxsize=1_024)  # the events of one act share their time, and a task's own times are often its events'
 def stamp(moment: datetime) -> str:
     """Return an aware *moment* as text that sorts: UTC, always with microseconds and Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def load(stored: tuple[Any, ...]) -> Folded:
     """Return a stored row ready for its next event."""
     row = TaskRow._make(stored)
-    return Folded(TaskState._make(orjson.loads(row.fold)), row)
+    return Folded(TaskState._make(orjson.loads(row.fold)), row, {})
 
 
 def finish(folded: Folded) -> TaskRow:
     """Return the row as it is to be stored."""
     state = folded.state
-    return folded.row._replace(
-        name=state.name,
-        queue=state.queue,
-        priority=state.priority,
-        state=state.status,
-        attempt=state.attempt,
-        attempts_used=state.used,
-        max_attempts=state.max_attempts,
-        run_as=state.run_as,
-        due_at=stamp(from_us(state.due_us)),
-        expires_at=None if state.expires_us is None else stamp(from_us(state.expires_us)),
-        fold=_json(list(state)),
+    row: list[Any] = list(folded.row)
+    for column, value in folded.changes.items():
+        row[_PLACES[column]] = value
+    of_state = (
+        state.name,
+        state.queue,
+        state.priority,
+        state.status,
+        state.attempt,
+        state.used,
+        state.max_attempts,
+        state.run_as,
+        stamp(from_us(state.due_us)),
+        None if state.expires_us is None else stamp(from_us(state.expires_us)),
+        _json(list(state)),
     )
+    for place, value in zip(_OF_STATE, of_state, strict=True):
+        row[place] = value
+    return TaskRow._make(row)
 
 
-def fold(before: Folded | None, task_id: str, position: int, event: e.Event) -> Folded:
-    """Return the task after *event* at *position*. Never fails, whatever the order of events."""
-    if before is None:
-        before = Folded(TaskState(task_id), TaskRow(task_id, queued_at=stamp(EPOCH), first_position=position))
-    state = evolve(before.state, event)
-    changes = _changes(before, event)
-    return Folded(state, before.row._replace(last_position=position, **changes))
+def begin(task_id: str, position: int) -> Folded:
+    """Return a task before its first event, which is at *position*."""
+    return Folded(TaskState(task_id), TaskRow(task_id, queued_at=stamp(EPOCH), first_position=position), {})
 
 
-def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
+def changes_of(before: Folded, event: e.Event) -> dict[str, Any]:
+    """Return what *event* changes in the row of a task, beside what follows from its state."""
     match event:
         case e.TaskQueued():
             return _queued(event)
@@ -164,7 +184,7 @@ def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
             return {**_attempt(before, event), **_final(event), **gave_up}
         case e.AttemptLost():
             error = e.ErrorDetail(type="AttemptLost", message=event.cause)
-            lost = {"lost_attempts": before.row.lost_attempts + 1}
+            lost = {"lost_attempts": before.value("lost_attempts") + 1}
             return {**_attempt(before, event), **_final(event), **_error(error), **lost}
         case e.AttemptInterrupted():
             return _attempt(before, event)
@@ -176,14 +196,14 @@ def _changes(before: Folded, event: e.Event) -> dict[str, Any]:
             said = Progress(done=event.done, total=event.total, message=event.message, at=event.at).summary()
             return {"progress": _json({**said, "at": stamp(event.at)})}
         case e.LateResultRejected():
-            return {"late_results": before.row.late_results + 1}
+            return {"late_results": before.value("late_results") + 1}
         case _:
             return {}
 
 
 def _queued(event: e.TaskQueued) -> dict[str, Any]:
     return {
-        "args": _json(masked(event.args, event.hidden)),
+        "args": _json(masked(event.args, event.hidden) if event.hidden else event.args),
         "actor": event.actor,
         "reason": event.reason,
         "unique_key": event.unique_key,
@@ -213,7 +233,7 @@ def _attempt(before: Folded, event: e.Event) -> dict[str, Any]:
         started = from_us(state.claimed_us)
     finished: datetime = getattr(event, "finished_at", None) or event.at
     run_ms = None if started is None else max(to_us(finished) - to_us(started), 0) / 1000
-    started_at = before.row.started_at if started is None else stamp(started)
+    started_at = before.value("started_at") if started is None else stamp(started)
     return {"started_at": started_at, "finished_at": stamp(finished), "run_ms": run_ms}
 
 

@@ -40,12 +40,18 @@ PURE = (
     "ledger/cron_walls.py",
     "ledger/cron_words.py",
     "ledger/zones.py",
+    "projections/tasks.py",
+    "projections/attempts.py",
+    "projections/happenings.py",
+    "projections/hourly.py",
+    "projections/schedule_reports.py",
+    "projections/views.py",
     "ledger/limits.py",
     "ledger/control_rules.py",
     "runner/plan.py",
 )
 MAY_NAME_DRIVER = {
-    "sqlite3": ("ledger/sqlite", "projections/reports.py"),
+    "sqlite3": ("ledger/sqlite", "projections/report_file.py"),
     "psycopg": ("ledger/postgres",),
     "psycopg_pool": ("ledger/postgres",),
 }
