@@ -1,0 +1,58 @@
+"""Offer what reporting tools can be given ready-made: queries, metadata for Datasette, a dashboard for Grafana."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from ledger.errors import InvalidOption
+from projections.report_file import SCHEMA
+from projections.report_views import VIEWS, meanings
+
+QUERIES = ("slowest_tasks", "failure_rate", "longest_waits", "retries_that_helped", "operator_actions")
+_FOLDER = "reporting"
+
+
+def _text(name: str) -> str:
+    return files("projections").joinpath(_FOLDER, name).read_text(encoding="utf-8")
+
+
+def query(name: str) -> tuple[str, str]:
+    """Return what the ready query *name* tells, and its SQL, which names the views by their schema.
+
+    Raises:
+        InvalidOption: There is none of this name.
+    """
+    if name not in QUERIES:
+        raise InvalidOption(f"there is no ready query {name!r}; there are: {', '.join(QUERIES)}")
+    first, _, sql = _text(f"{name}.sql").partition("\n")
+    return first.removeprefix("-- "), sql.strip().rstrip(";")
+
+
+def grafana() -> str:
+    """Return a dashboard for Grafana with its SQLite data source, as JSON."""
+    return _text("grafana.json")
+
+
+def datasette(database: str) -> str:
+    """Return metadata for Datasette, as JSON: what each table and column is, and the ready queries.
+
+    *database* is the name that Datasette gives the report file: its name without the last suffix.
+    """
+    tables: dict[str, Any] = {}
+    for name in [table.name for view in VIEWS for table in view.tables] + ["meta"]:
+        is_internal = name == "schedule_runs"
+        tables[name] = {"hidden": True} if is_internal else {"columns": meanings(name)}
+    tables["meta_building"] = {"hidden": True}
+    queries = {}
+    for name in QUERIES:
+        said, sql = query(name)
+        queries[name] = {"title": said, "sql": sql.replace(f"{SCHEMA}.", "")}
+    metadata = {
+        "title": "Workledger",
+        "description": "Reports of a ledger of background tasks. Times are UTC, durations milliseconds.",
+        "databases": {database: {"tables": tables, "queries": queries}},
+    }
+    return orjson.dumps(metadata, option=orjson.OPT_INDENT_2).decode()
