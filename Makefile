@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 
 .PHONY: demo test lint format docs bench soak clean
 
 demo: $(READY)
 	$(VENV)/bin/workledger demo
 
-test: $(READY)
+test: $(TOOLS)
 	$(VENV)/bin/python -m pytest -q -n 3 --dist loadfile
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -23,10 +24,10 @@ format: $(READY)
 docs: $(READY)
 	$(VENV)/bin/python -m runner.man
 
-bench: $(READY)
+bench: $(TOOLS)
 	$(VENV)/bin/python -m pytest bench -q --benchmark-json=bench/results/latest.json
 
-soak: $(READY)
+soak: $(TOOLS)
 	$(VENV)/bin/python -m pytest -q -m soak
 
 $(READY): requirements.txt pyproject.toml
@@ -36,6 +37,12 @@ $(READY): requirements.txt pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $(READY)
+
+# Reporting tools that tests and benchmarks read reports with: 440 MB, which the demo need not wait for.
+$(TOOLS): requirements-tools.txt $(READY)
+	@echo "Adding reporting tools to $(VENV) ..."
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
+	@touch $(TOOLS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

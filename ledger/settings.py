@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Whether what tasks print also goes to the worker's own standard output and error."""
     output_limit: int = Field(default=256 * MEBIBYTE, ge=1)
     """Characters that one attempt may print before `OutputLimit` is raised in it."""
+    reports: bool = True
+    """Whether a process beside the workers of a run keeps the report views; else they wait for whoever reads them."""
     prune: bool = True
     """Whether `run` declares the daily schedule `workledger.prune`, which deletes old output by the two rules below."""
     prune_days: float = Field(default=28, ge=0, le=36_500)

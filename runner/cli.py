@@ -18,12 +18,15 @@ from runner import (
     cli_controls,
     cli_database,
     cli_enqueue,
+    cli_export,
     cli_health,
     cli_imports,
     cli_log,
     cli_notices,
     cli_postgres,
+    cli_projections,
     cli_prune,
+    cli_report,
     cli_runs,
     cli_schedule_changes,
     cli_schedules,
@@ -70,11 +73,15 @@ app.add_typer(cli_controls.runners, name="runners")
 app.add_typer(cli_imports.imports, name="import")
 app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
-app.add_typer(cli_views.projection, name="projection")
+app.add_typer(cli_projections.projection, name="projection")
+app.add_typer(cli_report.report, name="report")
 app.add_typer(cli_database.database, name="db")
 cli_database.database.command("grants")(cli_postgres.grants)
 app.add_typer(cli_config.configuration, name="config")
 app.command("enqueue")(cli_enqueue.enqueue)
+app.command("export")(cli_export.export)
+cli_imports.imports.command("events")(cli_export.import_events)
+cli_database.database.command("digest")(cli_export.digest)
 cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
@@ -17,9 +16,7 @@ from ledger.statements import statements
 from ledger.task import WAITING, TaskState
 from projections import controls as control_view
 from projections import queue as queue_view
-from projections import schedules as schedule_view
 from projections.heartbeat import Heartbeat
-from projections.reports import Reports
 from runner.cli_tasks import Form, Session, TaskId
 from runner.control_rows import CONTROL_COLUMNS, control_rows, holds, leaving_for, mark_row
 from runner.heartbeat import all_of
@@ -31,19 +28,6 @@ SQL = statements("projections", "sql/sqlite/reading.sql")
 
 queues = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the queues.")
 workers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the workers.")
-projection = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rebuild and verify the views.")
-
-
-class View(StrEnum):
-    """The views that may be rebuilt and verified."""
-
-    queue = "queue"
-    schedules = "schedules"
-    controls = "controls"
-    tasks = "tasks"
-
-
-OneView = Annotated[View | None, typer.Option("--view", help="Only this view.")]
 
 
 @queues.command("list")
@@ -158,50 +142,6 @@ def worker_list(context: typer.Context, output: Form = Output.table) -> None:
     if output is Output.table:
         rows = [{**row, "queues": ", ".join(row["queues"]) or "all"} for row in rows]
     print_list(rows, columns, output, "no workers")
-
-
-@projection.command("rebuild")
-def rebuild(context: typer.Context, view: OneView = None) -> None:
-    """Build the views again from the log.
-
-    Example: workledger projection rebuild --view tasks
-    """
-    ledger = context.obj.existing()
-    if view in (None, View.queue):
-        print_line(f"queue: rebuilt from {queue_view.rebuild(ledger)} events")
-    if view in (None, View.schedules):
-        print_line(f"schedules: rebuilt from {schedule_view.rebuild(ledger)} events")
-    if view in (None, View.controls):
-        print_line(f"controls: rebuilt from {control_view.rebuild(ledger)} events")
-    if view in (None, View.tasks):
-        print_line(f"tasks: rebuilt from {Reports(ledger).rebuild()} events")
-
-
-@projection.command("verify")
-def verify(context: typer.Context, view: OneView = None, output: Form = Output.table) -> None:
-    """Compare the views with a fresh fold of the log; exit 1 if they differ.
-
-    Example: workledger projection verify
-    """
-    ledger = context.obj.existing()
-    differences: dict[str, list[str]] = {}
-    if view in (None, View.queue):
-        differences["queue"] = queue_view.verify(ledger)
-    if view in (None, View.schedules):
-        differences["schedules"] = schedule_view.verify(ledger)
-    if view in (None, View.controls):
-        differences["controls"] = control_view.verify(ledger)
-    if view in (None, View.tasks):
-        differences["tasks"] = Reports(ledger).verify()
-    if output is not Output.table:
-        rows = [{"view": name, "is_equal": not found, "differences": found} for name, found in differences.items()]
-        print_list(rows, ("view", "is_equal", "differences"), output, "")
-    for name, found in differences.items() if output is Output.table else ():
-        print_line(f"{name}: equal to the fold of the log" if not found else f"{name}: {len(found)} differences")
-        for sentence in found[:20]:
-            print_line(f"  {clean(sentence)}")
-    if any(differences.values()):
-        raise typer.Exit(1)
 
 
 def _caught_up(session: Session) -> Ledger:

@@ -118,11 +118,12 @@ def _follow(console: Console, reports: Reports, supervisor: subprocess.Popen[byt
 
 
 def _kill_one(supervisor: subprocess.Popen[bytes]) -> int | None:
-    children = psutil.Process(supervisor.pid).children()
-    if not children:
+    own = psutil.Process().nice()
+    workers = [child.pid for child in psutil.Process(supervisor.pid).children() if child.nice() <= own]
+    if not workers:  # what runs at a lower priority keeps the reports
         return None
-    os.kill(children[0].pid, signal.SIGKILL)
-    return children[0].pid
+    os.kill(workers[0], signal.SIGKILL)
+    return workers[0]
 
 
 def _summary(console: Console, ledger: Ledger, reports: Reports, seen: Seen, database: Path) -> int:

@@ -41,6 +41,8 @@ class RunOptions:
     smtp_to: tuple[str, ...] = ()
     smtp_starttls: bool = False
     smtp_user: str | None = None
+    reports: bool = True
+    """Whether a process beside the workers keeps the report views."""
     timezone: str = "UTC"
     schedule_overrides: Mapping[str, Any] | None = None
     """What the configuration file says of schedules; None where none is read."""

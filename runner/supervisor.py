@@ -17,6 +17,7 @@ from ledger.limits import configured
 from ledger.task import TaskState
 from runner.board import REPLACED, STOPPED, Board
 from runner.candidates import Takes
+from runner.follower import FollowerProcess
 from runner.leaving import check_memory
 from runner.logs import Log
 from runner.losses import Verdict, end_worker, timed_out
@@ -62,6 +63,7 @@ class Supervisor:
         self._options = options
         self._log = Log(options.log_format, supervisor=os.getpid())
         self._children: dict[int, Child] = {}
+        self._follower = FollowerProcess(ledger, self._log) if options.reports else None
         self._signals = self._said = 0
         self._raised = 0
         self._exit_code = 0
@@ -89,6 +91,8 @@ class Supervisor:
             while self._children or (self._to_record and self._signals < 2):
                 self._tick()
         finally:
+            if self._follower is not None:
+                self._follower.stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._to_record:
@@ -184,6 +188,8 @@ class Supervisor:
             self._record()
         self._look()
         self._start_loner()
+        if self._follower is not None:
+            self._follower.tick()
         time.sleep(TICK_SECONDS)
 
     def _start_loner(self) -> None:

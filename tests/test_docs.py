@@ -28,9 +28,10 @@ from ledger.schedule import ScheduleState
 from ledger.settings import Settings
 from ledger.task import STATES, TaskState
 from projections.control_fold import Mark
+from projections.following import Kept
 from projections.queue import SQL as QUEUE_SQL
+from projections.report_views import VIEWS, meanings
 from projections.schedule_fold import SQL as SCHEDULES_SQL
-from projections.tasks import TaskRow
 from runner.cli import app
 from runner.man import manual, put_into
 
@@ -309,10 +310,16 @@ def test_every_column_of_the_controls_view_is_listed() -> None:
     assert shown == ["column", *Mark._fields, "column", *LimitState._fields]
 
 
-def test_every_column_of_the_tasks_report_is_listed() -> None:
-    """The report table in projections/README.md has the view's columns and no other."""
-    shown = first_cells(section("projections/README.md", "The tasks report"))
-    assert sorted(shown) == sorted(["columns", *TaskRow._fields])
+@pytest.mark.parametrize("table", [*(table.name for view in VIEWS for table in view.tables), "meta"])
+def test_every_column_of_the_reports_is_listed(table: str) -> None:
+    """The table of each report in projections/README.md says of each column what its SQL file says, and of no other."""
+    if table == "schedule_runs":  # what the fold remembers, not for readers
+        return
+    text = section("projections/README.md", "The reports").partition(f"\n### {table}\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert rows == list(meanings(table).items())
+    known = {one.name: list(one.columns) for view in VIEWS for one in view.tables} | {"meta": list(Kept._fields)}
+    assert [name for name, _ in rows] == known[table]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

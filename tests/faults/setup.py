@@ -21,6 +21,7 @@ from ledger import Ledger
 from projections import controls as control_view
 from projections import queue as queue_view
 from projections.reports import Reports
+from runner.follower import NICENESS
 from tests.faults.app import DIRECTORY
 from tests.faults.crashing import declare_more
 from tests.faults.history import check, postgres_rows, read_history
@@ -163,7 +164,8 @@ def workers_of(supervisor: subprocess.Popen[bytes]) -> list[int]:
     """The processes of the workers that *supervisor* has now."""
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(supervisor.pid).children()
-        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        followers = psutil.Process().nice() + NICENESS
+        return [c.pid for c in children if c.status() != psutil.STATUS_ZOMBIE and c.nice() < followers]
     return []
 
 

@@ -434,5 +434,5 @@ def test_why_names_who_cancelled_and_who_holds_the_key(here: Path) -> None:
 def test_verify_and_check_speak_json(here: Path) -> None:
     """Reading commands take -o, these too."""
     add()
-    assert [row["is_equal"] for row in json.loads(call("projection", "verify", "-o", "json"))] == [True] * 4
+    assert [row["is_equal"] for row in json.loads(call("projection", "verify", "-o", "json"))] == [True] * 13
     assert json.loads(call("db", "check", "-o", "json")) == {"events": 1, "problems": []}
