@@ -48,6 +48,7 @@ class Site:
             "PYTHONPATH": str(ROOT),
             "WORKLEDGER_URL": self.url,
             "WORKLEDGER_PRUNE": "false",
+            "WORKLEDGER_REPORTS": "false",  # many tests here count processes; the storm keeps reports
             DIRECTORY: str(directory),
             **environment,
         }

@@ -23,6 +23,7 @@ def kill(pid: int) -> None:
 def storm(site: Site, seed: str, kills: int, producers: int, *, supervisors_too: bool) -> None:
     """Kill at random while tasks are queued and run, then work the queue to its end and check the history."""
     dice = random.Random(seed)
+    site.environment["WORKLEDGER_REPORTS"] = "true"
     runs = [site.command("run", "--workers", "2", "--name", f"run{number}") for number in range(2)]
     wait_until(lambda: all(workers_of(run) for run in runs), "workers run", site)
     queueing = [
