@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from ledger import acts
 from ledger.actors import actor_text
@@ -26,7 +26,7 @@ from ledger.identities import Identities, Principals
 from ledger.ids import mint
 from ledger.legacy import Legacy
 from ledger.notices import Hook
-from ledger.options import SYSTEM_IDENTITY, Around, Options, RunOptions, TaskOptions, hooks, split
+from ledger.options import SYSTEM_IDENTITY, Around, LedgerOptions, Options, RunOptions, TaskOptions, hooks, split
 from ledger.projection import Projections
 from ledger.schedules import Schedules
 from ledger.store import Appender, Store
@@ -40,17 +40,6 @@ AroundHook = TypeVar("AroundHook", bound=Around)
 
 DEFAULT_URL = "sqlite:///workledger.db"
 _SCHEDULE_OPTIONS = ("timezone", "enabled", "args", "component", "always", "misfire", "jitter")
-
-
-class LedgerOptions(TypedDict, total=False):
-    """What a ledger takes beside its URL; see `Ledger`."""
-
-    clock: Clock | None
-    name: str
-    limits: Mapping[str, int | None] | None
-    identities: Identities | None
-    system_identity: str
-    around: Around | Sequence[Around]
 
 
 class Ledger:

@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from ledger.acts import OnDuplicate
+from ledger.clock import Clock
 from ledger.current import Current
 from ledger.errors import InvalidOption
+from ledger.identities import Identities
 from ledger.limits import check_most
 from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
@@ -24,6 +26,17 @@ ISOLATIONS = ("thread", "process")
 
 Around = Callable[[Current], AbstractContextManager[object]]
 """Makes the context manager that is entered around an attempt; see `Ledger.around`."""
+
+
+class LedgerOptions(TypedDict, total=False):
+    """What a ledger takes beside its URL; see `Ledger`."""
+
+    clock: Clock | None
+    name: str
+    limits: Mapping[str, int | None] | None
+    identities: Identities | None
+    system_identity: str
+    around: Around | Sequence[Around]
 
 
 class RunOptions(TypedDict, total=False):

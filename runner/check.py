@@ -55,6 +55,7 @@ def check(ledger: Ledger, *, is_deep: bool = False) -> Findings:
                 found.problems += [f"view {view}: {difference}" for difference in verify(ledger)]
             except LedgerError as error:
                 found.problems.append(f"view {view} cannot be compared: {error}")
+        found.problems += _reports(ledger)
         _look(ledger, found, _keys)
     return found
 
@@ -182,10 +183,13 @@ def _output_tables(snapshot: Snapshot) -> Iterator[str]:
             yield f"output of attempt {attempt} of task {task_id} {said}"
 
 
-def _verify_tasks(ledger: Ledger) -> list[str]:
+def _reports(ledger: Ledger) -> list[str]:
+    """Return how the report views, and the application's own where its code is here, differ from the log."""
     reports = Reports(ledger)
     try:
-        return reports.verify()
+        return [f"view {view}: {said}" for view, lines in reports.verify_each().items() for said in lines]
+    except LedgerError as error:
+        return [f"the reports cannot be compared: {error}"]
     finally:
         reports.close()
 
@@ -194,5 +198,4 @@ _VERIFIERS = {
     "queue": queue_view.verify,
     "schedules": schedule_view.verify,
     "controls": control_view.verify,
-    "tasks": _verify_tasks,
 }

@@ -14,6 +14,7 @@ import typer
 from ledger.api import Ledger
 from ledger.errors import InvalidOption
 from ledger.ledger_events import ReadRecorded
+from ledger.schedule import LEDGER_STREAM
 from ledger.transfer import digest_of, take_in, to_line
 from ledger.values import check_reason
 from projections import formats
@@ -22,8 +23,6 @@ from projections.following import origin_of
 from projections.reports import Reports
 from runner.cli_tasks import Session
 from runner.render import clean, print_line
-
-EXPORT_STREAM = "reads:export"
 
 
 class Kind(StrEnum):
@@ -88,9 +87,9 @@ def _record(ledger: Ledger, session: Session, reason: str | None) -> None:
     """Store that hidden arguments are read, before any is."""
     with ledger.store.write() as unit:
         act = ledger.act(unit, session.actor, reason)
-        last = unit.last(EXPORT_STREAM)
+        last = unit.last(LEDGER_STREAM)
         read = ReadRecorded(
-            originator_id=EXPORT_STREAM,
+            originator_id=LEDGER_STREAM,
             originator_version=1 if last is None else last.originator_version + 1,
             command=act.id,
             at=act.at,

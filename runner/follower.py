@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from ledger.api import Ledger
 from ledger.errors import LedgerError, StorageUnavailable
+from ledger.sqlite import SqliteStore
 from projections.reports import Reports
 from runner.logs import Log
 
@@ -26,6 +27,11 @@ NICENESS = 10
 """It gets what the workers leave of the processors."""
 START_SECONDS = 1.0
 """A run that is over sooner leaves the reports to the next one, or to whoever reads them."""
+
+
+def is_kept(ledger: Ledger) -> bool:
+    """Return whether a run keeps the reports: of a ledger elsewhere each machine has its own, for its readers alone."""
+    return isinstance(ledger.store, SqliteStore)
 
 
 def follow(ledger: Ledger, is_over: Callable[[], bool], log: Log | None = None) -> None:

@@ -39,9 +39,17 @@ def ledger_at(path: Path, clock: ManualClock | None = None) -> Ledger:
         if ledger.current().attempt == 1:
             ledger.current().delay(5)
 
+    @ledger.task
+    def measured() -> None:
+        ledger.current().progress(1, 2)
+
     @ledger.schedule("*/10 * * * *", component="reporting")
     def often() -> str:
         return "often"
+
+    @ledger.schedule("0 3 * * *", component="nights", max_attempts=3, retry=Retry(first=86_400))
+    def nightly() -> None:
+        raise OSError("not today")
 
     return ledger
 
@@ -72,6 +80,8 @@ def fill(ledger: Ledger, count: int = 30) -> None:
     lost_and_late(ledger)
     printed(ledger)
     hidden(ledger)
+    governed(ledger)
+    worked(ledger)
 
 
 def do(ledger: Ledger, task_id: str, *commands: c.Command) -> None:
@@ -112,8 +122,8 @@ def printed(ledger: Ledger) -> None:
     with ledger.store.write() as unit:
         act = ledger.act(unit, "bob", "space")
         pruned = OutputPruned(
-            originator_id="ledger",
-            originator_version=1 + max((v.event.originator_version for v in unit.stream("ledger")), default=0),
+            originator_id="output:flaky",
+            originator_version=1,
             command=act.id,
             at=act.at,
             actor=act.actor,
@@ -132,3 +142,36 @@ def hidden(ledger: Ledger) -> None:
     command = replace(new.command, args={"n": 5, "password": SECRET}, hidden=["password"])
     with ledger.store.write() as unit:
         enqueue(unit, [replace(new, command=command)], ledger.act(unit, "bob"))
+
+
+def governed(ledger: Ledger) -> None:
+    """Let somebody change what governs the running of tasks, and schedules by all the ways there are."""
+    by: dict[str, Any] = {"reason": "as agreed", "actor": "ann"}
+    ledger.schedules.disable("nightly", **by)
+    ledger.schedules.enable("nightly", **by)
+    ledger.schedules.set("nightly", minute="30", **by)
+    ledger.schedules.reset("nightly", **by)
+    ledger.schedules.disable_component("nights", **by)
+    ledger.schedules.enable_component("nights", **by)
+    ledger.schedules.run_now("nightly", **by)
+    run_queue(ledger)
+    ledger.schedules.clear_delay("nightly", **by)
+    ledger.controls.set_limit("task:flaky", 3, **by)
+    ledger.controls.disable_runners(**by)
+    ledger.controls.enable_runners(**by)
+    ledger.controls.clear_caches(**by)
+    ledger.functions["measured"].enqueue().reveal(**by)
+    run_queue(ledger)
+    ledger.controls.stop(**by)
+    del ledger.schedules.declarations["nightly"]
+    ledger.schedules.sync(**by)
+
+
+def worked(ledger: Ledger) -> None:
+    """Let a worker come and go."""
+    with ledger.store.write() as unit:
+        act = ledger.act(unit, "worker:w2")
+        said: dict[str, Any] = {"command": act.id, "at": act.at, "actor": act.actor, "originator_id": "worker:w2"}
+        facts: dict[str, Any] = {"name": "w", "host": "here", "pid": 1, "app": "app", "threads": 1, "queues": ["mail"]}
+        unit.append([e.WorkerStarted(**said, originator_version=1, **facts)])
+        unit.append([e.WorkerStopped(**said, originator_version=2, cause="stopped")])
