@@ -38,7 +38,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $(READY)
 
-# Reporting tools that tests and benchmarks read reports with: 440 MB, which the demo need not wait for.
+# Reporting tools that tests and benchmarks read reports with: 500 MB, which the demo need not wait for.
 $(TOOLS): requirements-tools.txt $(READY)
 	@echo "Adding reporting tools to $(VENV) ..."
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt

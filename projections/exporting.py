@@ -12,7 +12,7 @@ from ledger.errors import InvalidOption
 from ledger.statements import statements
 from ledger.store import RawEvent
 from ledger.transfer import all_raw
-from projections.filters import FIELDS, Where, where
+from projections.filters import Where, where
 from projections.report_views import VIEWS
 from projections.reports import Reports
 from projections.views import Row
@@ -41,8 +41,8 @@ class Wanted:
         Raises:
             InvalidOption: It is no filter, or there is no such view to be exported.
         """
-        if self.view not in FIELDS:
-            raise InvalidOption(f"{self.view!r} cannot be exported; allowed are {', '.join(FIELDS)}")
+        if self.view not in POSITIONS:
+            raise InvalidOption(f"{self.view!r} cannot be exported; allowed are {', '.join(POSITIONS)}")
         bounds = {"since": self.since, "until": self.until}
         for name, value in bounds.items():
             if value is not None:

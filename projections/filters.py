@@ -32,6 +32,8 @@ class Field(NamedTuple):
 
     kind: Kind
     column: str
+    via: str | None = None
+    """The statement that finds it in another view, around the condition; see `report/filters.sql`."""
 
 
 class Where(NamedTuple):
@@ -39,6 +41,13 @@ class Where(NamedTuple):
 
     sql: str = "1 = 1"
     parameters: tuple[Any, ...] = ()
+
+    def named(self, prefix: str = "where") -> tuple[str, dict[str, Any]]:
+        """Return it with named parameters, for statements that have others by name."""
+        parts = self.sql.split("?")  # no text of a filter is in the SQL: every ? is a parameter
+        names = [f"{prefix}_{number}" for number in range(len(self.parameters))]
+        sql = "".join(part + (f":{name}" if name else "") for part, name in zip(parts, [*names, ""], strict=True))
+        return sql, dict(zip(names, self.parameters, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +109,39 @@ FIELDS: dict[str, dict[str, Field]] = {
         "since": Field("since", "at"),
         "until": Field("until", "at"),
     },
+    "history": {
+        "id": Field("text", "a.task_id"),
+        "name": Field("text", "a.name"),
+        "queue": Field("text", "a.queue"),
+        "outcome": Field("text", "a.outcome"),
+        "state": Field("text", "t.state"),
+        "attempt": Field("number", "a.attempt"),
+        "run_as": Field("text", "a.run_as"),
+        "actor": Field("text", "t.actor"),
+        "worker": Field("text", "a.worker"),
+        "host": Field("text", "host", "of_host"),
+        "component": Field("text", "s.component", "of_component"),
+        "schedule": Field("text", "schedule", "of_schedule"),
+        "label": Field("label", "t.labels"),
+        "args": Field("json", "t.args"),
+        "result": Field("json", "t.result"),
+        "error": Field("text", "a.error_type"),
+        "message": Field("text", "a.error_message"),
+        "cause": Field("text", "a.cause"),
+        "run": Field("duration", "a.run_ms"),
+        "wait": Field("duration", "a.wait_ms"),
+        "cpu": Field("duration", "a.cpu_ms"),
+        "since": Field("since", "a.claimed_at"),
+        "until": Field("until", "a.claimed_at"),
+    },
+    "hourly": {
+        "name": Field("text", "name"),
+        "queue": Field("text", "queue"),
+        "since": Field("since", "hour"),
+        "until": Field("until", "hour"),
+    },
 }
-"""By view."""
+"""By what is asked: a view, or attempts with their tasks (``history``)."""
 
 
 def where(text: str, view: str, now: datetime) -> Where:
@@ -150,7 +190,7 @@ def _condition(term: _Term, view: str, now: datetime) -> tuple[str, list[Any]]:
     conditions, parameters = [], []
     for part in _PART.finditer(term.value):
         condition, values = _one(field, term, part[0], _Place(at + part.start(), now))
-        conditions.append(condition)
+        conditions.append(condition if field.via is None else SQL[field.via].format(condition=condition))
         parameters += values
     if not conditions:
         raise _wrong(at, f"{term.field} needs a value")

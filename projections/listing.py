@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
 import orjson
@@ -16,10 +16,13 @@ from ledger.handle import Task
 from ledger.options import one_of
 from ledger.task import STATES
 from ledger.values import check_name, shown
+from projections.filters import where as condition
 from projections.reports import Reports
 from projections.tasks import TaskRow
 
 MOST_LISTED = 100_000
+SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+"""From which ages count where a filter is only checked."""
 
 
 class Having(TypedDict, total=False):
@@ -32,6 +35,7 @@ class Having(TypedDict, total=False):
     actor: str | None
     label: str | None
     failed_only: bool
+    where: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class Filter:
     """One of their labels."""
     failed_only: bool = False
     """Only those that have failed, or wait or run again after a failure."""
+    where: str = ""
+    """Terms of the filter language that must hold too: ``args.user_id:5 since:24h``; see `projections.filters`."""
 
     def __post_init__(self) -> None:
         if self.state is not None:
@@ -62,6 +68,10 @@ class Filter:
                 check_name(value, name)
         if not isinstance(self.failed_only, bool):
             raise InvalidOption(f"failed_only is {shown(self.failed_only)}; allowed is True or False")
+        if not isinstance(self.where, str):
+            raise InvalidOption(f"where is {shown(self.where)}; allowed is a text such as 'args.user_id:5 since:24h'")
+        condition(self.where, "tasks", SOME_TIME)
+        object.__setattr__(self, "where", self.where.strip())  # blanks ask for nothing: `is_empty` guards every task
 
     @property
     def is_empty(self) -> bool:
@@ -69,7 +79,7 @@ class Filter:
         return self == Filter()
 
     def parameters(self) -> dict[str, Any]:
-        """Return it as the parameters of the report's statements."""
+        """Return it as what the listing methods of `Reports` take."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 

@@ -123,6 +123,7 @@ class ReportFile:
             except BaseException:
                 connection.close()
                 raise
+            connection.execute("PRAGMA case_sensitive_like = ON")  # as elsewhere
             connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: the same ones are met again and again
             connection.execute("PRAGMA cache_size = -65536")  # KiB: a batch meets rows from all over
             self._connection = connection

@@ -56,7 +56,7 @@ _HOURLY = _table("hourly", hourly.HourRow._fields, 3, "hour", hourly.load, hourl
 
 VIEWS = (
     View("tasks", 4, (TASKS,), lambda step, tables: None, ()),
-    View("attempts", 1, (_table("attempts", a.AttemptRow._fields, 2, "attempt", a.AttemptRow._make),), a.take_attempt, _OF_TASKS[1:]),
+    View("attempts", 2, (_table("attempts", a.AttemptRow._fields, 2, "attempt", a.AttemptRow._make),), a.take_attempt, _OF_TASKS[1:]),
     View("events", 1, (_table("events", happenings.EventRow._fields, 1, "event"),), happenings.take_event),
     View(
         "output",

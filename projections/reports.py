@@ -10,6 +10,7 @@ from ledger.api import Ledger
 from ledger.errors import InvalidOption
 from ledger.statements import statements
 from projections import own, verifying
+from projections.filters import where
 from projections.following import Keeper, Kept, Progress, forget, kept
 from projections.report_file import DamagedReports, ReportFile, ReportUnit, attached, report_path
 from projections.report_views import VIEWS
@@ -159,11 +160,19 @@ class Reports:
         """
         statement = "list_state" if state is not None else "list_name" if name is not None else "list_all"
         parameters = {"state": state, "name": name, "queue": queue, "limit": limit, "after": after or _NEWEST}
-        return self._rows(statement, _ANY | parameters | having)
+        return self._having(statement, _ANY | parameters | having)
 
     def list_oldest(self, having: Mapping[str, Any], limit: int, after: int, upto: int) -> list[TaskRow]:
         """Return at most *limit* tasks with a `first_position` after *after* and up to *upto*, oldest first."""
-        return self._rows("list_oldest", {**having, "limit": limit, "after": after, "upto": upto})
+        return self._having("list_oldest", {**having, "limit": limit, "after": after, "upto": upto})
+
+    def _having(self, statement: str, parameters: Mapping[str, Any]) -> list[TaskRow]:
+        """Return the rows that *parameters* ask for, of which ``where`` is text in the filter language."""
+        asked = dict(parameters)
+        with self.ledger.store.read() as snapshot:
+            sql, values = where(asked.pop("where", ""), "tasks", snapshot.now).named()
+        with self.file.read() as unit:
+            return [TaskRow._make(row) for row in unit.rows(SQL[statement].format(where=sql), asked | values)]
 
     def last_position(self) -> int:
         """Return the greatest `first_position`, 0 without tasks."""

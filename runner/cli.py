@@ -20,6 +20,7 @@ from runner import (
     cli_enqueue,
     cli_export,
     cli_health,
+    cli_history,
     cli_imports,
     cli_log,
     cli_notices,
@@ -86,6 +87,7 @@ cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)
 app.command("health")(cli_health.health)
+cli_history.add_to(app, cli_tasks.tasks)
 app.command("notices")(cli_notices.notices)
 app.command("prune")(cli_prune.prune_output)
 app.command("now")(cli_views.now)

@@ -25,6 +25,7 @@ from runner.cli_tasks import (
     Session,
     State,
     TaskId,
+    Where,
     filter_of,
 )
 from runner.render import Output, clean, print_line, print_object
@@ -49,6 +50,7 @@ def retry(
     run_as: RunAs = None,
     queued_by: QueuedBy = None,
     label: Label = None,
+    where: Where = "",
     all_: All = False,
     dry_run: DryRun = False,
     output: Form = Output.table,
@@ -58,7 +60,7 @@ def retry(
     Example: workledger task retry --name send_digest --reason "mail server is back" --dry-run
     """
     session: Session = context.obj
-    having = _which(task_id, filter_of(name, state, queue, run_as, queued_by, label), "retry", all_, dry_run)
+    having = _which(task_id, filter_of(name, state, queue, run_as, queued_by, label, where), "retry", all_, dry_run)
     ledger = session.existing()
     if task_id is None:
         done = bulk.retry_all(ledger, having, reason=reason, actor=session.actor, dry_run=dry_run)
@@ -78,6 +80,7 @@ def cancel(
     run_as: RunAs = None,
     queued_by: QueuedBy = None,
     label: Label = None,
+    where: Where = "",
     all_: All = False,
     dry_run: DryRun = False,
     output: Form = Output.table,
@@ -87,7 +90,7 @@ def cancel(
     Example: workledger task cancel 01890a5d-ac96-774b-bcce-b302099a8057 --reason "sent by hand"
     """
     session: Session = context.obj
-    having = _which(task_id, filter_of(name, state, queue, run_as, queued_by, label), "cancel", all_, dry_run)
+    having = _which(task_id, filter_of(name, state, queue, run_as, queued_by, label, where), "cancel", all_, dry_run)
     ledger = session.existing()
     if task_id is None:
         done = bulk.cancel_all(ledger, having, reason=reason, actor=session.actor, dry_run=dry_run)

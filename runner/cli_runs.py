@@ -15,7 +15,7 @@ from projections.listing import Filter
 from projections.tasks import stamp
 from runner import bulk
 from runner.cli_changes import DryRun, print_changed
-from runner.cli_tasks import Form, Label, Name, Queue, QueuedBy, Reason, RunAs, Session, State, TaskId, filter_of
+from runner.cli_tasks import Form, Label, Name, Queue, QueuedBy, Reason, RunAs, Session, State, TaskId, Where, filter_of
 from runner.render import Output, clean, print_line, print_object
 
 INTERRUPTED = 130
@@ -71,6 +71,7 @@ def run_failed(
     run_as: RunAs = None,
     queued_by: QueuedBy = None,
     label: Label = None,
+    where: Where = "",
     dry_run: DryRun = False,
     output: Form = Output.table,
 ) -> None:
@@ -81,7 +82,7 @@ def run_failed(
     Example: workledger task run-failed --name send_digest --reason "mail server is back"
     """
     session: Session = context.obj
-    having: Filter = filter_of(name, state, queue, run_as, queued_by, label)
+    having: Filter = filter_of(name, state, queue, run_as, queued_by, label, where)
     done = bulk.run_failed(session.existing(), having, reason=reason, actor=session.actor, dry_run=dry_run)
     print_changed(done, "made due", output, dry_run=dry_run)
 

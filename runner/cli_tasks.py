@@ -130,17 +130,24 @@ Queue = Annotated[str | None, typer.Option(help="Only tasks of this queue.", aut
 RunAs = Annotated[str | None, typer.Option(help="Only tasks that run as this identity.")]
 QueuedBy = Annotated[str | None, typer.Option(metavar="ACTOR", help="Only tasks that this actor queued (user:ann).")]
 Label = Annotated[str | None, typer.Option(help="Only tasks with this label.")]
+Where = Annotated[str, typer.Option("--filter", metavar="TERMS", help="Only tasks like args.user_id:5 since:24h.")]
 
 
 def filter_of(
-    name: str | None, state: str | None, queue: str | None, run_as: str | None, queued_by: str | None, label: str | None
+    name: str | None,
+    state: str | None,
+    queue: str | None,
+    run_as: str | None,
+    queued_by: str | None,
+    label: str | None,
+    where: str,
 ) -> Filter:
     """Return the filter that these flags give.
 
     Raises:
         InvalidOption: One is outside what is allowed.
     """
-    return Filter(name=name, state=state, queue=queue, run_as=run_as, actor=queued_by, label=label)
+    return Filter(name=name, state=state, queue=queue, run_as=run_as, actor=queued_by, label=label, where=where)
 
 
 @tasks.command("list")
@@ -152,6 +159,7 @@ def list_(
     run_as: RunAs = None,
     queued_by: QueuedBy = None,
     label: Label = None,
+    where: Where = "",
     failed_only: Annotated[
         bool, typer.Option("--failed-only", help="Only what has failed, or waits or runs again after a failure.")
     ] = False,
@@ -163,7 +171,7 @@ def list_(
 
     Example: workledger task list --state failed --limit 20
     """
-    having = replace(filter_of(name, state, queue, run_as, queued_by, label), failed_only=failed_only)
+    having = replace(filter_of(name, state, queue, run_as, queued_by, label, where), failed_only=failed_only)
     ledger = context.obj.existing()
     position = None if after is None else ledger.get(after).record.queued_position
     reports = Reports(ledger)

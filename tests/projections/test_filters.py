@@ -52,7 +52,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 def find(ledger: Ledger, text: str, view: str = "tasks") -> list[Row]:
     condition = where(text, view, NOW)
-    sql = f"SELECT * FROM report_v1.{view} WHERE {condition.sql}"
+    rows = {"history": "attempts AS a JOIN report_v1.tasks AS t ON t.task_id = a.task_id"}.get(view, view)
+    sql = f"SELECT * FROM report_v1.{rows} WHERE {condition.sql}"
     with Reports(ledger).read() as unit:
         columns = unit.columns(sql, condition.parameters)
         return [dict(zip(columns, row, strict=True)) for row in unit.rows(sql, condition.parameters)]

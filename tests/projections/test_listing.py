@@ -148,3 +148,23 @@ def test_an_empty_filter_is_one() -> None:
     """`is_empty` tells a filter that asks for nothing from one that does."""
     assert Filter().is_empty
     assert not Filter(failed_only=True).is_empty and not Filter(name="good").is_empty
+
+
+def test_terms_of_the_filter_language_narrow_a_list() -> None:
+    """`where` holds beside the other fields, for pages and for all; blanks ask for nothing."""
+    both = [listed.id for listed in tasks(LEDGER, name="good", where="run_as:ann -queue:mail label:x", limit=100)]
+    wanted = expected({"name": "good", "run_as": "ann", "queue": "default", "label": "x"})
+    assert wanted and both == wanted
+    assert [listed.id for listed in all_tasks(LEDGER, name="good", where="run_as:ann -queue:mail label:x")] == wanted[
+        ::-1
+    ]
+    assert [listed.id for listed in tasks(LEDGER, where="name:GOOD", limit=100)] == [], "letters count as they are"
+    assert tasks(LEDGER, where="name:GO*") == []
+    assert Filter(where="  ").is_empty and not Filter(where="name:good").is_empty
+
+
+@pytest.mark.parametrize(("where", "said"), [("nmae:x", "filter, column 1: "), (7, "where is 7; allowed is a text")])
+def test_what_is_no_filter_is_refused(where: Any, said: str) -> None:
+    """When the filter is made, before anything is read."""
+    with pytest.raises(InvalidOption, match=said):
+        Filter(where=where)

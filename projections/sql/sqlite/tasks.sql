@@ -9,6 +9,7 @@ SELECT * FROM tasks
    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
    AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
+   AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
 
 -- list_name --
@@ -20,6 +21,7 @@ SELECT * FROM tasks
    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
    AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
+   AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
 
 -- list_state --
@@ -32,6 +34,7 @@ SELECT * FROM tasks
    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
    AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
+   AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
 
 -- list_oldest --
@@ -45,6 +48,7 @@ SELECT * FROM tasks
    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
    AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
+   AND ({where})
  ORDER BY first_position LIMIT :limit;
 
 -- last_position --

@@ -30,3 +30,9 @@ CREATE INDEX {index}_run ON {table} (name, run_ms);
 
 -- index_claimed --
 CREATE INDEX {index}_claimed ON {table} (claimed_position);
+
+-- index_name --
+CREATE INDEX {index}_name ON {table} (name, claimed_position);
+
+-- index_outcome --
+CREATE INDEX {index}_outcome ON {table} (outcome, claimed_position);
