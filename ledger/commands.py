@@ -54,10 +54,13 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Give the waiting, due task to *worker*; *seen* is the position of the view it was planned from."""
+    """Give the waiting, due task to *worker*, whose code is of *code_version*; *seen* is the position of the view it was
+    planned from.
+    """
 
     worker: str
     seen: int
+    code_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from datetime import datetime
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from ledger.acts import NewTask
+from ledger.clock import from_us
 from ledger.errors import NotInTask
 from ledger.identities import Principals
 from ledger.progress import MOST, Tell, checked
@@ -35,6 +38,14 @@ class Current:
     """The identities that it has taken on by `acting_as`, each once, in order; the first hundred are kept."""
     open_units: Sequence[OpenUnit[Any]] = ()
     """Transactions of the ledger that the attempt has begun and not ended."""
+    is_isolated: bool
+    """Whether the attempt has a process of its own."""
+    ledger: object
+    """The ledger that the attempt runs for."""
+    printed: int
+    """Characters written to standard output and error by this attempt so far."""
+    is_replay: bool
+    """Whether this repeats an attempt that was recorded before: nothing of it is stored, see `runner.replay`."""
 
     def __init__(
         self,
@@ -51,6 +62,8 @@ class Current:
         tell: Tell | None = None,
         principals: Principals = _NO_PRINCIPALS,
         is_isolated: bool = False,
+        claimed_us: int | None = None,
+        is_replay: bool = False,
     ) -> None:
         self.id = task_id
         self.name = name
@@ -60,11 +73,11 @@ class Current:
         self.worker = worker
         self.principals = principals
         self.is_isolated = is_isolated
-        """Whether the attempt has a process of its own."""
+        self.is_replay = is_replay
+        self._claimed_us = claimed_us
         self.attempts_left = attempts_left
         """Attempts that may still be used, this one included: 1 is the last; None: without end."""
         self.ledger = ledger
-        """The ledger that the attempt runs for."""
         self._is_cancelled = is_cancelled
         self._open_sink = open_sink
         self.opened: Sink | None = None
@@ -72,7 +85,6 @@ class Current:
         self._tell = tell
         self._ends: list[Callable[[], None]] = []
         self.printed = 0
-        """Characters written to standard output and error by this attempt so far."""
         self.children: list[NewTask] = []
         """Tasks enqueued `with_outcome=True`: appended with this attempt's success, and only then."""
 
@@ -104,6 +116,26 @@ class Current:
     def token(self) -> str:
         """The fencing token ``<task id>:<attempt>``; attempts of a task only ever count up."""
         return f"{self.id}:{self.attempt}"
+
+    def now(self) -> datetime:
+        """Return when the attempt was claimed, aware UTC: the same however often it is asked, and in a replay.
+
+        For what shall be a function of the record; `Ledger.clock` goes on.
+
+        Raises:
+            NotInTask: Nobody has claimed it: it was made by hand, for a test.
+        """
+        if self._claimed_us is None:
+            raise NotInTask("this attempt was not claimed, so that it has no time of its own")
+        return from_us(self._claimed_us)
+
+    @property
+    def random(self) -> Random:
+        """Random numbers that are the same in a replay: seeded by the task's id and the attempt's number."""
+        made: Random | None = self.__dict__.get("_random")
+        if made is None:  # of its threads one makes it
+            made = self.__dict__.setdefault("_random", Random(self.token))
+        return made
 
     @property
     def cancelled(self) -> bool:

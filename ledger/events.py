@@ -64,6 +64,8 @@ class TaskClaimed(Event):
     attempt: int
     worker: str
     seen: int
+    code_version: str | None = None
+    """Of the code that its worker has: ``git:…`` of a clone, else ``<package> <version>``; None where nobody could tell."""
 
 
 @dataclass(frozen=True, kw_only=True)

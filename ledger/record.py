@@ -24,6 +24,8 @@ class AttemptRecord:
     number: int
     worker: str
     claimed_at: datetime
+    code_version: str | None = None
+    """Of the code that ran it, where its worker could tell."""
     outcome: str = "running"
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -120,7 +122,9 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
     )
     match event:
         case e.TaskClaimed():
-            attempt = AttemptRecord(number=event.attempt, worker=event.worker, claimed_at=event.at)
+            attempt = AttemptRecord(
+                number=event.attempt, worker=event.worker, claimed_at=event.at, code_version=event.code_version
+            )
             return replace(record, attempts=(*record.attempts, attempt))
         case e.TaskSucceeded():
             return _end(_attempt(record, event, "succeeded"), event, result=event.result, error=None)

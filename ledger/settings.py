@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """The ledger; None: the app's own, without an app ``sqlite:///workledger.db``."""
     app: str | None = None
     """``module:ledger``, where the tasks are declared."""
+    code_version: str | None = None
+    """Version of the app's code, as each attempt keeps it; None: the git revision or package version of its module."""
     workers: int = Field(default=1, ge=1, le=256)
     """Worker processes of `run`."""
     threads: int = Field(default=4, ge=1, le=256)
@@ -132,6 +134,11 @@ class Settings(BaseSettings):
             check_scope(scope)
             check_most(None if most == "none" else most)
         return value
+
+    @field_validator("code_version")
+    @classmethod
+    def _is_told(cls, value: str | None) -> str | None:
+        return None if value is None else check_name(value, "code_version")
 
     @field_validator("timezone")
     @classmethod

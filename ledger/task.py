@@ -131,6 +131,7 @@ def _claim(state: TaskState, command: c.Claim, act: c.Act) -> e.TaskClaimed:
             "attempt": state.attempt + 1,
             "worker": command.worker,
             "seen": command.seen,
+            "code_version": command.code_version,
         }
     )
 

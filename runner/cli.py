@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from runner import (
     cli_projections,
     cli_prune,
     cli_report,
+    cli_replay,
     cli_runs,
     cli_schedule_changes,
     cli_schedules,
@@ -86,6 +87,7 @@ cli_database.database.command("digest")(cli_export.digest)
 cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)
+cli_replay.add_to(cli_tasks.tasks)
 app.command("health")(cli_health.health)
 cli_history.add_to(app, cli_tasks.tasks)
 app.command("notices")(cli_notices.notices)
@@ -163,6 +165,9 @@ def run(
     allow_shell: Annotated[
         bool, typer.Option("--allow-shell", help="Also run the commands of imported crontabs.")
     ] = False,
+    code_version: Annotated[
+        str | None, typer.Option(help="Version of the app's code; by default its git revision or package version.")
+    ] = None,
 ) -> None:
     """Work the queue until a signal stops it; exit 1 if an attempt of its own raised.
 
@@ -172,18 +177,21 @@ def run(
         raise InvalidOption("--once and --drain exclude each other")
     given = {"workers": workers, "threads": threads, "queues": queue or None, "name": name, "log_format": log_format}
     given |= {"max_tasks_per_worker": max_tasks_per_worker, "max_memory_per_worker": max_memory_per_worker}
+    given |= {"code_version": code_version}
     settings = context.obj.with_flags(**given, allow_shell=allow_shell or None)
     raise typer.Exit(_run(context.obj, settings, once=once, drain=drain, max_tasks=max_tasks, max_seconds=max_seconds))
 
 
 def _run(session: Session, settings: Settings, **bounds: Any) -> int:
     from runner import hygiene, shell, supervisor, upkeep  # the other commands need none of it
+    from runner.code_version import code_version
     from runner.options import RunOptions
 
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
     run_options = RunOptions(app=session.app or "", **bounds, **settings.model_dump(include=shared))
     hygiene.NOTES.take()  # before the application takes the functions that are watched
     ledger = session.ledger() if settings.allow_shell and not session.app else session.app_ledger()
+    run_options = replace(run_options, code_version=settings.code_version or code_version(session.app))
     if settings.allow_shell:
         shell.allow_shell(ledger)
     upkeep.bring_up(ledger, settings, actor=session.actor)

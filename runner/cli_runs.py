@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated
 
 import typer
@@ -40,11 +40,13 @@ def run(
 
 
 def _run_here(session: Session, ledger: Ledger, task_id: str, reason: str | None, output: Output) -> int:
+    from runner.code_version import code_version
     from runner.foreground import run_in_foreground  # the other commands need none of it
     from runner.options import RunOptions
 
     shared = {field.name for field in fields(RunOptions)} & Settings.model_fields.keys() - {"app"}
     options = RunOptions(app=session.app or "", **session.settings.model_dump(include=shared))
+    options = replace(options, code_version=options.code_version or code_version(session.app))
     try:
         ran = run_in_foreground(ledger, task_id, options, reason=reason, actor=session.actor)
     except KeyboardInterrupt:

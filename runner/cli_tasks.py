@@ -210,6 +210,7 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
                 "claimed_at": attempt.claimed_at,
                 "ended_at": attempt.ended_at,
                 "acted_as": ", ".join(attempt.acted_as) or None,
+                "code_version": attempt.code_version,
                 "cause": attempt.cause or (attempt.error or {}).get("message"),
             }
             for attempt in record.attempts

@@ -100,8 +100,17 @@ class Turn:
 class Cycle:
     """The database side of one worker (or of an inline run): stateless but for what it is told."""
 
-    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str] = (), takes: Takes = "all") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        worker: str,
+        queues: Sequence[str] = (),
+        takes: Takes = "all",
+        *,
+        code_version: str | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._code_version = code_version
         self._worker = worker
         self._actor = "worker:" + worker
         self._queues = frozenset(queues)
@@ -219,7 +228,7 @@ class Cycle:
             return
         seen = unit.head()
         events: list[Event] = []
-        claim = c.Claim(worker=self._worker, seen=seen)
+        claim = c.Claim(worker=self._worker, seen=seen, code_version=self._code_version)
         asked = orjson.dumps([row[0] for row in rows]).decode()
         requests = dict(unit.rows(SQL["requests"], (asked,)))
         for row in rows:

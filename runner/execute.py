@@ -106,7 +106,7 @@ def execute(
 
 def _with_output(finished: Finished, current: Current, mode: OutputMode) -> Finished:
     """Return how an attempt finished elsewhere with what it printed here."""
-    printed = _end(current, is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
+    printed = end(current, is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
     if printed is None or isinstance(finished.command, c.Lose | c.Interrupt):  # which say nothing of it
         return replace(finished, printed=printed)
     return replace(finished, command=replace(finished.command, output=printed.digest), printed=printed)
@@ -118,9 +118,9 @@ def run_here(
     """Run the attempt *current* in this thread, in a context of its own, and return how it finished."""
     function = ledger.functions[claimed.state.name]
     meter, started_at = Meter(is_async=function.is_async), ledger.clock.now()
-    result, error = _run(ledger, function, claimed, current, run_async)
+    result, error = call_function(ledger, function, claimed, current, run_async)
     finished_at, usage = ledger.clock.now(), meter.read()
-    printed = _end(current, is_kept=mode == "all" or error is not None)
+    printed = end(current, is_kept=mode == "all" or error is not None)
     output = None if printed is None else printed.digest
     acted_as = list(current.acted_as) if current.acted_as else None
     report = _Report(claimed, started_at, finished_at, usage, output, acted_as)
@@ -129,7 +129,7 @@ def run_here(
     return Finished(claimed, _succeeded(result, report), tuple(current.children), printed)
 
 
-def _end(current: Current, *, is_kept: bool) -> Printed | None:
+def end(current: Current, *, is_kept: bool) -> Printed | None:
     """Return what is left to store of what the attempt has printed."""
     current.end()
     recorder = current.opened
@@ -147,6 +147,7 @@ def identity(state: TaskState) -> dict[str, Any]:
         "run_as": state.run_as,
         "worker": state.worker or "",
         "attempts_left": state.attempts_left,
+        "claimed_us": state.claimed_us,
     }
 
 
@@ -161,10 +162,10 @@ class _Report(NamedTuple):
     acted_as: list[str] | None
 
 
-def _run(
+def call_function(
     ledger: Ledger, function: TaskFunction[Any, Any], claimed: Claimed, current: Current, run_async: RunAsync
 ) -> tuple[Any, BaseException | None]:
-    """Return what the function returned, or what it raised."""
+    """Return what the function returned, or what it raised, called in a context and in the surroundings of its own."""
     hooks = ledger.hooks + function.traits.around
     context = copy_context()
     context.run(set_current, current)

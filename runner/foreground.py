@@ -54,7 +54,9 @@ def run_in_foreground(
         KeyboardInterrupt: A signal came; the attempt was given back.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    taken = take(ledger, task_id, reason=reason, actor=actor, lease_seconds=run.lease_seconds)
+    taken = take(
+        ledger, task_id, reason=reason, actor=actor, lease_seconds=run.lease_seconds, code_version=run.code_version
+    )
     isolation = Isolation.if_needed(ledger, run.output_limit)  # before the first thread
     echo = Echo({"stdout": sys.stdout, "stderr": sys.stderr})
     catch_output(run.output_limit, echo.put)

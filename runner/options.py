@@ -18,6 +18,8 @@ class RunOptions:
     """The options of `workledger run`; times in seconds, `max_tasks` over all workers."""
 
     app: str = ""
+    code_version: str | None = None
+    """Of the app's code, as each claim keeps it."""
     workers: int = 1
     threads: int = 4
     queues: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ def take(
     reason: str | None = None,
     actor: str | None = None,
     lease_seconds: float = 0.0,
+    code_version: str | None = None,
 ) -> Taken:
     """Claim the task for a new worker of this process; all in one transaction, so that nobody else gets it before.
 
@@ -65,7 +66,8 @@ def take(
         own = c.Act(id=mint(unit.now), at=unit.now, actor="worker:" + worker)
         unit.append([_started(worker, ledger.name, own)])
         show(unit, worker, NAME, threads=1, queues=(), lease_seconds=lease_seconds, names=ledger.functions)
-        _, events = acts.settle(unit, state, c.Claim(worker=worker, seen=unit.head()), own)
+        claim = c.Claim(worker=worker, seen=unit.head(), code_version=code_version)
+        _, events = acts.settle(unit, state, claim, own)
         unit.append(events)
         _catch_up(unit)
         return Taken(worker, _claimed(ledger, unit, task_id))

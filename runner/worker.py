@@ -64,7 +64,9 @@ class Worker:
         self._options = options
         self._board = board
         self._log = Log(options.run.log_format, worker=options.worker)
-        self._cycle = Cycle(ledger, options.worker, options.run.queues, options.takes)
+        self._cycle = Cycle(
+            ledger, options.worker, options.run.queues, options.takes, code_version=options.run.code_version
+        )
         self._notices = Notices(ledger, options.run, options.worker, self._log)
         self._leases = LeaseWatch(ledger, beat_seconds=options.run.beat_seconds)
         # Within half a lease nobody else can have been given what this worker has claimed.
