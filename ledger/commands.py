@@ -48,6 +48,7 @@ class Queue:
     concurrency_key: str | None = None
     expires_at: datetime | None = None
     hidden: list[str] | None = None
+    forked_from: str | None = None
     delay_us: int = 0
     expires_after_us: int | None = None
 

@@ -53,6 +53,8 @@ class TaskQueued(Event):
     """If it still waits for its first attempt then, it is cancelled."""
     hidden: list[str] | None = None
     """Names of the arguments that are shown as hidden."""
+    forked_from: str | None = None
+    """The task that this is a changed copy of."""
 
 
 @dataclass(frozen=True, kw_only=True)

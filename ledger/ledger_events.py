@@ -51,4 +51,13 @@ class ReadRecorded(Event):
     what: list[str]
 
 
-LEDGER_EVENT_CLASSES: tuple[type[Event], ...] = (NoticeRaised, OutputPruned, ReadRecorded)
+@dataclass(frozen=True, kw_only=True)
+class ForkQueued(Event):
+    """*task* was queued as a changed copy of the task whose stream of forks this is: ``forks:<task id>``."""
+
+    TOPIC: ClassVar[str] = "ForkQueued.v1"
+
+    task: str
+
+
+LEDGER_EVENT_CLASSES: tuple[type[Event], ...] = (NoticeRaised, OutputPruned, ReadRecorded, ForkQueued)

@@ -14,6 +14,7 @@ from ledger.errors import InvalidOption, LedgerError
 from ledger.settings import Settings, gather
 from runner import (
     cli_changes,
+    cli_compare,
     cli_config,
     cli_controls,
     cli_database,
@@ -88,6 +89,7 @@ cli_tasks.tasks.command("log")(cli_log.log)
 cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)
 cli_replay.add_to(cli_tasks.tasks)
+cli_compare.add_to(app)
 app.command("health")(cli_health.health)
 cli_history.add_to(app, cli_tasks.tasks)
 app.command("notices")(cli_notices.notices)

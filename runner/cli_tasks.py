@@ -15,6 +15,7 @@ import typer
 from ledger.actors import operating_system_user
 from ledger.api import DEFAULT_URL, Ledger
 from ledger.errors import InvalidOption
+from ledger.forks import forks_of
 from ledger.hidden import shown_event
 from ledger.ids import task_stream
 from ledger.settings import Settings, load
@@ -190,8 +191,11 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
 
     Example: workledger task show 01890a5d-ac96-774b-bcce-b302099a8057 -o json
     """
-    record = context.obj.existing().get(task_id).record
-    summary = record.summary()
+    ledger = context.obj.existing()
+    record = ledger.get(task_id).record
+    with ledger.store.read() as snapshot:
+        links = {"forked_from": record.queued.forked_from, "forks": forks_of(snapshot, task_id)}
+    summary = record.summary() | {key: value for key, value in links.items() if value}
     if output is not Output.table:
         print_object(summary, output)
         return
