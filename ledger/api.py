@@ -28,6 +28,7 @@ from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, LedgerOptions, Options, RunOptions, TaskOptions, hooks, split
 from ledger.projection import Projections
+from ledger.past import Past, as_of
 from ledger.schedules import Schedules
 from ledger.store import Appender, Store
 from ledger.stores import open_store
@@ -328,6 +329,14 @@ class Ledger:
     async def aget(self, task_id: str) -> Task[Any]:
         """Return the task with this id from async code; see `get`."""
         return await asyncio.to_thread(self.get, task_id)
+
+    def as_of(self, when: datetime | int) -> Past:
+        """Return the ledger as it was at a position, or at a time: before the first position whose `at` is later.
+
+        Raises:
+            InvalidOption: *when* is neither, or lies in the future.
+        """
+        return as_of(self, when)
 
     def cancel(self, task_id: str, *, reason: str, actor: str | None = None) -> Task[Any]:
         """End a waiting task, or ask a running one to end (`current().cancelled`; 30 s later it is ended).

@@ -15,11 +15,27 @@ from ledger.limits import SOURCES, UNLIMITED, Limit, limit_stream
 QUEUE_PREFIX = "queue:"
 RUNNERS, ENABLED, STOP, CACHES = "runners", "enabled", "stop", "caches"
 """Marks: the runners are disabled; when they were last enabled, told to stop, told to be made anew."""
+LIMITS = "limits"
+"""The mark of the newest change of any limit."""
 
 
 def queue_stream(queue: str) -> str:
     """Return the stream of the queue of this name."""
     return QUEUE_PREFIX + queue
+
+
+class Mark(NamedTuple):
+    """What governs the claims from a position on, who said it, when and why.
+
+    *mark* is ``runners`` (they are disabled), ``enabled``, ``stop``, ``caches``, ``limits`` (the newest of each kind) or
+    ``queue:<name>`` (it is paused).
+    """
+
+    mark: str
+    position: int
+    at_us: int
+    actor: str
+    reason: str | None
 
 
 class SwitchState(NamedTuple):

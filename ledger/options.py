@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ledger.acts import OnDuplicate
 from ledger.clock import Clock
@@ -17,6 +17,10 @@ from ledger.limits import check_most
 from ledger.output import OUTPUT_MODES, OutputMode
 from ledger.retry import DEFAULT_MAX_ATTEMPTS, Retry
 from ledger.values import check_name, check_reason, is_number, shown
+
+if TYPE_CHECKING:
+    from ledger.clock import Clock
+    from ledger.identities import Identities
 
 MAX_SECONDS = 31_536_000
 MAX_DELAY = timedelta(days=3_660)

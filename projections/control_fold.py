@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ledger import control_events as ce
 from ledger.clock import to_us
-from ledger.control_rules import CACHES, ENABLED, QUEUE_PREFIX, RUNNERS, STOP, LimitState, evolve_limit
+from ledger.control_rules import CACHES, ENABLED, LIMITS, QUEUE_PREFIX, RUNNERS, STOP, LimitState, evolve_limit
+from ledger.control_rules import Mark as Mark  # noqa: PLC0414 (a row of this view)
 from ledger.events import Event
 from ledger.limits import LIMIT_PREFIX
 from ledger.schedule import LEDGER_STREAM
@@ -15,23 +16,7 @@ from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot, Unit
 
 SQL = statements("projections", "sql/sqlite/controls.sql")
-LIMITS = "limits"
-"""The mark of the newest change of any limit."""
 _STREAMS = (QUEUE_PREFIX, LIMIT_PREFIX, LEDGER_STREAM)
-
-
-class Mark(NamedTuple):
-    """What governs the claims from a position on, who said it, when and why.
-
-    *mark* is ``runners`` (they are disabled), ``enabled``, ``stop``, ``caches``, ``limits`` (the newest of each kind) or
-    ``queue:<name>`` (it is paused).
-    """
-
-    mark: str
-    position: int
-    at_us: int
-    actor: str
-    reason: str | None
 
 
 COLUMNS = (",".join(Mark._fields), ",".join(LimitState._fields))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger.api import Ledger
-from ledger.control_rules import CACHES, ENABLED, QUEUE_PREFIX, RUNNERS, STOP, LimitState, queue_stream
+from ledger.control_rules import CACHES, ENABLED, LIMITS, QUEUE_PREFIX, RUNNERS, STOP, LimitState, queue_stream
 from ledger.limits import Limits
 from ledger.store import HOT_VIEWS, Snapshot
-from projections.control_fold import COLUMNS, LIMITS, SQL, Mark, fold_log, make_anew
+from projections.control_fold import COLUMNS, SQL, Mark, fold_log, make_anew
 from projections.queue import catch_up, catch_up_all, is_prepared
 from projections.queue import prepare as prepare_views
 
