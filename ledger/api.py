@@ -8,9 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from ledger import acts
+from ledger import acts, past
 from ledger.actors import actor_text
-from ledger.acts import NewTask
 from ledger.asynchronous import Gate, in_thread
 from ledger.clock import Clock
 from ledger.commands import Act, Cancel, Reschedule
@@ -28,7 +27,6 @@ from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, LedgerOptions, Options, RunOptions, TaskOptions, hooks, split
 from ledger.projection import Projections
-from ledger.past import Past, as_of
 from ledger.schedules import Schedules
 from ledger.store import Appender, Store
 from ledger.stores import open_store
@@ -276,7 +274,7 @@ class Ledger:
         new = self._requests(calls)
         return await in_thread(lambda gate: self._append(new, actor, reason, gate))
 
-    def _requests(self, calls: Iterable[Call[Any]]) -> list[NewTask]:
+    def _requests(self, calls: Iterable[Call[Any]]) -> list[acts.NewTask]:
         if not isinstance(calls, Iterable):
             raise InvalidOption(f"{shown(calls)} is no series of calls; make them with .call(…)")
         parent = self._parent()
@@ -289,7 +287,7 @@ class Ledger:
         return new
 
     def _append(
-        self, new: list[NewTask], actor: str | None, reason: str | None, gate: Gate | None = None
+        self, new: list[acts.NewTask], actor: str | None, reason: str | None, gate: Gate | None = None
     ) -> list[Task[Any]]:
         """Queue *new* in one commit, through the *gate* that may still give it up."""
         if not new:
@@ -330,13 +328,13 @@ class Ledger:
         """Return the task with this id from async code; see `get`."""
         return await asyncio.to_thread(self.get, task_id)
 
-    def as_of(self, when: datetime | int) -> Past:
+    def as_of(self, when: datetime | int) -> past.Past:
         """Return the ledger as it was at a position, or at a time: before the first position whose `at` is later.
 
         Raises:
             InvalidOption: *when* is neither, or lies in the future.
         """
-        return as_of(self, when)
+        return past.as_of(self, when)
 
     def cancel(self, task_id: str, *, reason: str, actor: str | None = None) -> Task[Any]:
         """End a waiting task, or ask a running one to end (`current().cancelled`; 30 s later it is ended).

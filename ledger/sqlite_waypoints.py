@@ -1,7 +1,7 @@
 """Keep copies of the folded log beside the ledger, so that a jump into a long log need not begin at its beginning.
 
 A copy is a cache and nothing more: it counts only where it is of this version's shapes, whole by its digest, and made
-of this very log; anybody may delete the file, and `projection verify --view travel` folds the log anew to compare.
+of this very log; anybody may delete the file, and `db check --deep` folds the log anew to compare.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ledger import events as e
+from ledger import past
 from ledger.api import Ledger
 from ledger.errors import CorruptEvent, LedgerError
 from ledger.events import Event, KeyReserved
@@ -195,6 +196,7 @@ def _reports(ledger: Ledger) -> list[str]:
 
 
 _VERIFIERS = {
+    "travel": past.verify,
     "queue": queue_view.verify,
     "schedules": schedule_view.verify,
     "controls": control_view.verify,

@@ -25,11 +25,12 @@ from runner import (
     cli_imports,
     cli_log,
     cli_notices,
+    cli_past,
     cli_postgres,
     cli_projections,
     cli_prune,
-    cli_report,
     cli_replay,
+    cli_report,
     cli_runs,
     cli_schedule_changes,
     cli_schedules,
@@ -90,6 +91,7 @@ cli_changes.add_to(cli_tasks.tasks)
 cli_runs.add_to(cli_tasks.tasks)
 cli_replay.add_to(cli_tasks.tasks)
 cli_compare.add_to(app)
+cli_past.add_to(app)
 app.command("health")(cli_health.health)
 cli_history.add_to(app, cli_tasks.tasks)
 app.command("notices")(cli_notices.notices)

@@ -13,8 +13,10 @@ from ledger.errors import InvalidOption
 from ledger.limits import MOST, Running, check_scope, configured
 from projections.control_fold import SQL as CONTROL_SQL
 from projections.queue import SQL, catch_up_all
+from runner.at import At, past_of
 from runner.cli_tasks import Form, Reason, Session
 from runner.control_rows import LIMIT_COLUMNS, limit_row
+from runner.past_rows import limit_rows
 from runner.render import Output, clean, print_line, print_list, print_object
 
 limits = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Say how many tasks may run at once.")
@@ -25,19 +27,22 @@ QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name
 
 
 @limits.command("list")
-def limit_list(context: typer.Context, output: Form = Output.table) -> None:
+def limit_list(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """List the limits: in force, by whom, how many run, and what code, hand and configuration each say.
 
     Of a scope with * the most that run of any one queue, task or key are shown.
 
     Example: workledger limit list
     """
-    ledger = context.obj.existing()
-    catch_up_all(ledger)
-    with ledger.store.read() as snapshot:
-        running = Running(snapshot.rows(SQL["running_counts"]))
-        states = [LimitState._make(row) for row in snapshot.rows(CONTROL_SQL["all_limits"])]
-    rows = [limit_row(state, running) for state in states]
+    if at is not None:
+        rows = limit_rows(past_of(context.obj, at))
+    else:
+        ledger = context.obj.existing()
+        catch_up_all(ledger)
+        with ledger.store.read() as snapshot:
+            running = Running(snapshot.rows(SQL["running_counts"]))
+            states = [LimitState._make(row) for row in snapshot.rows(CONTROL_SQL["all_limits"])]
+        rows = [limit_row(state, running) for state in states]
     if output is Output.table:
         rows = [{**row, "most": "none" if row["most"] is None else row["most"]} for row in rows]
     print_list(rows, LIMIT_COLUMNS, output, "no limits")

@@ -6,20 +6,26 @@ from dataclasses import fields
 
 import typer
 
-from ledger.errors import LedgerError
+from ledger.errors import InvalidOption, LedgerError
 from ledger.health import EXIT_CODES, Check, Thresholds, judge, summary, unusable, worst
 from ledger.settings import Settings
+from runner.at import At
 from runner.cli_tasks import Form, Session
 from runner.render import Output, clean, print_line, print_list, print_object
 
 
-def health(context: typer.Context, output: Form = Output.table) -> None:
+def health(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """Tell whether all is well, a line a check with what is wrong and what to do. Exit 0 well, 1 warning, 2 critical.
 
     It reads only, and waits for no writer. Thresholds are the settings health_….
 
     Example: workledger health -o json
     """
+    if at is not None:
+        raise InvalidOption(
+            "health is of the present: heartbeats, disk and lag are not in the log; of the past tell queue list, now, "
+            "worker list and schedule list with --at"
+        )
     session: Session = context.obj
     checks = look(session)
     state = worst(checks)

@@ -22,8 +22,10 @@ from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
 from projections.tasks import stamp
 from runner import cli_schedule_changes, cli_schedule_times, completion
+from runner.at import At, past_of
 from runner.cli_schedule_times import Count, parse_time, show
 from runner.cli_tasks import Form, Session
+from runner.past_rows import schedule_details, schedule_rows
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
 from runner.schedule_rows import LIST_COLUMNS, details_of, in_words, row_of, state_of, table_row
 
@@ -46,17 +48,20 @@ def list_(
         str | None, typer.Option(help="Only those of this component.", autocompletion=completion.components)
     ] = None,
     retired: Annotated[bool, typer.Option("--retired", help="Also those whose code is gone.")] = False,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """List the schedules: how they went last, when they run next, and where they differ from their code.
 
     Example: workledger schedule list --component mail
     """
-    ledger = _caught_up(context.obj)
-    with ledger.store.read() as snapshot:
-        runs, now = live_runs(snapshot), snapshot.now
-        states = [state for state in all_states(snapshot) if retired or state.status == DECLARED]
-    found = [row_of(state, runs.get(state.name), now) for state in states if component in (None, state.component)]
+    if at is not None:
+        found = schedule_rows(past_of(context.obj, at), component, retired=retired)
+    else:
+        with _caught_up(context.obj).store.read() as snapshot:
+            runs, now = live_runs(snapshot), snapshot.now
+            states = [state for state in all_states(snapshot) if retired or state.status == DECLARED]
+        found = [row_of(state, runs.get(state.name), now) for state in states if component in (None, state.component)]
     found.sort(key=lambda row: (row["component"] or "", row["name"]))
     if output is Output.table:
         found = [table_row(row) for row in found]
@@ -64,11 +69,14 @@ def list_(
 
 
 @schedules.command("show")
-def show_one(context: typer.Context, name: Name, output: Form = Output.table) -> None:
+def show_one(context: typer.Context, name: Name, at: At = None, output: Form = Output.table) -> None:
     """Show one schedule: its fields, its default, its last and its next run, and how its runs are made.
 
     Example: workledger schedule show nightly_cleanup -o json
     """
+    if at is not None:
+        print_object(schedule_details(past_of(context.obj, at), name), output)
+        return
     ledger = _caught_up(context.obj)
     state = ledger.schedules.get(name)
     with ledger.store.read() as snapshot:
@@ -77,16 +85,16 @@ def show_one(context: typer.Context, name: Name, output: Form = Output.table) ->
 
 
 @schedules.command("next")
-def next_(context: typer.Context, name: Name, count: Count = 10, output: Form = Output.table) -> None:
+def next_(context: typer.Context, name: Name, count: Count = 10, at: At = None, output: Form = Output.table) -> None:
     """List the coming firings of a schedule, in UTC and on its own clock, and warn of changes of the clock.
 
     Example: workledger schedule next nightly_cleanup -n 20
     """
     ledger = context.obj.existing()
-    state = ledger.schedules.get(name)
-    now = ledger.clock.now()
+    past = None if at is None else past_of(context.obj, at)
+    state, now = (ledger.schedules.get(name), ledger.clock.now()) if past is None else (past.schedule(name), past.at)
     zone = zone_named(state.timezone)
-    firings = [Firing(at, at.astimezone(zone)) for at in coming(state, count, now)]
+    firings = [Firing(slot, slot.astimezone(zone)) for slot in coming(state, count, now)]
     said = tuple(warnings(rule_of(state), now, firings[-1].at)) if firings else ()
     why = "" if firings else f" ({_why_not(state)})"
     heading = f"{' '.join(in_force(state).fields)} in {state.timezone}: {in_words(state)}{why}"
@@ -105,6 +113,7 @@ def history(
     name: Name,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the newest.")] = 50,
     changes: Annotated[bool, typer.Option("--changes", help="Only changes, no slots fired or missed.")] = False,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """Show who changed what of a schedule, when, why, from what to what; and what was fired and missed.
@@ -112,6 +121,9 @@ def history(
     Example: workledger schedule history nightly_cleanup --changes
     """
     found = context.obj.existing().schedules.history(name)
+    if at is not None:
+        upto = past_of(context.obj, at).position
+        found = [change for change in found if change.position <= upto]
     if changes:
         found = [change for change in found if change.what not in ("SlotFired", "SlotsMissed")]
     rows = [_history_row(change) for change in found[-limit:]]

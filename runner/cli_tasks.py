@@ -25,7 +25,8 @@ from ledger.values import check_name
 from projections.listing import Filter
 from projections.reports import Reports
 from projections.tasks import stamp
-from runner import completion
+from runner import completion, past_rows
+from runner.at import At, past_of
 from runner.render import Output, print_line, print_list, print_object, to_json
 
 _ENVELOPE = ("originator_id", "originator_version", "command", "at", "actor", "reason")
@@ -166,6 +167,7 @@ def list_(
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Go on after this task of the last page.")] = None,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """List tasks, newest first.
@@ -175,9 +177,13 @@ def list_(
     having = replace(filter_of(name, state, queue, run_as, queued_by, label, where), failed_only=failed_only)
     ledger = context.obj.existing()
     position = None if after is None else ledger.get(after).record.queued_position
-    reports = Reports(ledger)
-    reports.catch_up()
-    rows = [row.summary() for row in reports.list_tasks(limit=limit, after=position, **having.parameters())]
+    if at is not None:
+        found = past_rows.task_records(ledger, past_of(context.obj, at), having, limit, position)
+        rows = [record.summary() for record in found]
+    else:
+        reports = Reports(ledger)
+        reports.catch_up()
+        rows = [row.summary() for row in reports.list_tasks(limit=limit, after=position, **having.parameters())]
     if output is Output.table:
         for row in rows:
             row["error"] = row["error"] and f"{row['error']['type']}: {row['error']['message']}"
@@ -186,13 +192,13 @@ def list_(
 
 
 @tasks.command("show")
-def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -> None:
+def show(context: typer.Context, task_id: TaskId, at: At = None, output: Form = Output.table) -> None:
     """Show one task: its request, its state and its attempts.
 
     Example: workledger task show 01890a5d-ac96-774b-bcce-b302099a8057 -o json
     """
     ledger = context.obj.existing()
-    record = ledger.get(task_id).record
+    record = ledger.get(task_id).record if at is None else past_of(context.obj, at).get(task_id)
     with ledger.store.read() as snapshot:
         links = {"forked_from": record.queued.forked_from, "forks": forks_of(snapshot, task_id)}
     summary = record.summary() | {key: value for key, value in links.items() if value}
@@ -223,7 +229,7 @@ def show(context: typer.Context, task_id: TaskId, output: Form = Output.table) -
 
 
 @tasks.command("events")
-def events(context: typer.Context, task_id: TaskId, output: Form = Output.table) -> None:
+def events(context: typer.Context, task_id: TaskId, at: At = None, output: Form = Output.table) -> None:
     """Show every event of one task, oldest first.
 
     Example: workledger task events 01890a5d-ac96-774b-bcce-b302099a8057 -o jsonl
@@ -231,7 +237,9 @@ def events(context: typer.Context, task_id: TaskId, output: Form = Output.table)
     ledger = context.obj.existing()
     ledger.get(task_id)
     with ledger.store.read() as snapshot:
-        rows = [event_row(recorded) for recorded in snapshot.stream(task_stream(task_id))]
+        found = snapshot.stream(task_stream(task_id))
+    upto = found[-1].position if at is None else past_of(context.obj, at).position
+    rows = [event_row(recorded) for recorded in found if recorded.position <= upto]
     if output is Output.table:
         rows = [{**row, "data": to_json(row["data"])} for row in rows]
     print_list(rows, _EVENT_COLUMNS, output, "no events")

@@ -17,6 +17,8 @@ from ledger.task import WAITING, TaskState
 from projections import controls as control_view
 from projections import queue as queue_view
 from projections.heartbeat import Heartbeat
+from runner import past_rows
+from runner.at import At, past_of
 from runner.cli_tasks import Form, Session, TaskId
 from runner.control_rows import CONTROL_COLUMNS, control_rows, holds, leaving_for, mark_row
 from runner.heartbeat import all_of
@@ -31,18 +33,27 @@ workers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at
 
 
 @queues.command("list")
-def queue_list(context: typer.Context, output: Form = Output.table) -> None:
+def queue_list(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """List the queues that have live tasks or are paused: waiting (due, later), running, the oldest due time.
 
     Example: workledger queue list -o json
     """
-    ledger = _caught_up(context.obj)
+    rows = _queue_rows(_caught_up(context.obj)) if at is None else past_rows.queue_rows(past_of(context.obj, at))
+    columns = ("queue", "waiting_due", "waiting_later", "running", "oldest_due", "paused")
+    if output is Output.table:
+        rows = [
+            {**row, "paused": (paused := row["paused"]) and f"by {paused['actor']}: {paused['reason']}"} for row in rows
+        ]
+    print_list(rows, columns, output, "no live tasks in any queue")
+
+
+def _queue_rows(ledger: Ledger) -> list[dict[str, Any]]:
     with ledger.store.read() as snapshot:
         found = snapshot.rows(SQL["queue_totals"], (to_us(snapshot.now),))
         controls = control_view.read(snapshot)
     known = {row[0] for row in found}
     found += [(queue, 0, 0, 0, None) for queue in controls.paused_queues() if queue not in known]
-    rows: list[dict[str, Any]] = [
+    return [
         {
             "queue": name,
             "waiting_due": due,
@@ -53,15 +64,9 @@ def queue_list(context: typer.Context, output: Form = Output.table) -> None:
         }
         for name, due, later, running, oldest in found
     ]
-    columns = ("queue", "waiting_due", "waiting_later", "running", "oldest_due", "paused")
-    if output is Output.table:
-        rows = [
-            {**row, "paused": (paused := row["paused"]) and f"by {paused['actor']}: {paused['reason']}"} for row in rows
-        ]
-    print_list(rows, columns, output, "no live tasks in any queue")
 
 
-def now(context: typer.Context, output: Form = Output.table) -> None:
+def now(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """Show what runs now: task, who asked, as whom it runs, worker, host, pid, since when, attempt, progress, slowness.
 
     Before it stands what keeps work from going on: disabled runners, paused queues, workers that were told to leave; in
@@ -71,11 +76,14 @@ def now(context: typer.Context, output: Form = Output.table) -> None:
     Example: workledger now
     """
     session: Session = context.obj
-    ledger = _caught_up(session)
-    settings = session.settings
-    with ledger.store.read() as snapshot:
-        rows = running_rows(snapshot, settings.health_running_warning, settings.health_running_critical)
-        controls = control_rows(control_view.read(snapshot), all_of(snapshot))
+    slow, stuck = session.settings.health_running_warning, session.settings.health_running_critical
+    if at is not None:
+        past = past_of(session, at)
+        rows, controls = past_rows.running_rows(past, slow, stuck), past_rows.marks_rows(past)
+    else:
+        with _caught_up(session).store.read() as snapshot:
+            rows = running_rows(snapshot, slow, stuck)
+            controls = control_rows(control_view.read(snapshot), all_of(snapshot))
     columns = COLUMNS
     if output is Output.table:
         rows, columns = table_rows(rows)
@@ -87,12 +95,27 @@ def now(context: typer.Context, output: Form = Output.table) -> None:
     print_list(rows, columns, output, "nothing is running")
 
 
-def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table) -> None:
-    """Explain why one task is or is not running.
+def explain(context: typer.Context, task_id: TaskId, at: At = None, output: Form = Output.table) -> None:
+    """Explain why one task is or is not running; with --at what the runner saw then, and what its plan makes of that.
 
     Example: workledger why 01890a5d-ac96-774b-bcce-b302099a8057
     """
     session: Session = context.obj
+    if at is None:
+        status, found = _why_now(session, task_id)
+    else:
+        from runner.past_why import why_then  # few ask for it
+
+        past = past_of(session, at)
+        status, found = past.get(task_id).state.status, why_then(session.existing(), task_id, past)
+    sentences = [clean(sentence) for sentence in found]
+    if output is Output.table:
+        print_line("\n".join(sentences))
+    else:
+        print_object({"id": task_id, "state": status, "why": sentences}, output)
+
+
+def _why_now(session: Session, task_id: str) -> tuple[str, list[str]]:
     record = session.existing().get(task_id).record
     ledger = _caught_up(session)
     record = ledger.get(task_id).record
@@ -103,26 +126,30 @@ def explain(context: typer.Context, task_id: TaskId, output: Form = Output.table
         key_holder = None if key_stream is None else keys.holder(snapshot.last(key_stream))
         running = Running(snapshot.rows(queue_view.SQL["running_counts"]))
         held_up = holds(record.state, control_view.read(snapshot), running)
-    found = why(record, present, _heartbeats(ledger), before, key_holder, held_up)
-    sentences = [clean(sentence) for sentence in found]
-    if output is Output.table:
-        print_line("\n".join(sentences))
-    else:
-        print_object({"id": task_id, "state": record.state.status, "why": sentences}, output)
+    return record.state.status, why(record, present, _heartbeats(ledger), before, key_holder, held_up)
 
 
 @workers.command("list")
-def worker_list(context: typer.Context, output: Form = Output.table) -> None:
+def worker_list(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """List the workers that have a heartbeat, whether it is fresh, and who told them to leave.
+
+    Heartbeats are not kept: of the past it lists the workers that had started and not ended.
 
     Example: workledger worker list
     """
-    ledger = _caught_up(context.obj)
+    rows = _worker_rows(_caught_up(context.obj)) if at is None else past_rows.worker_rows(past_of(context.obj, at))
+    columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running", "leaving")
+    if output is Output.table:
+        rows = [{**row, "queues": ", ".join(row["queues"]) or "all"} for row in rows]
+    print_list(rows, columns, output, "no workers")
+
+
+def _worker_rows(ledger: Ledger) -> list[dict[str, Any]]:
     with ledger.store.read() as snapshot:
         present = snapshot.now
         running = dict(snapshot.rows(SQL["running_per_worker"]))
         controls = control_view.read(snapshot)
-    rows: list[dict[str, Any]] = [
+    return [
         {
             "id": worker.worker_id,
             "name": worker.name,
@@ -138,10 +165,6 @@ def worker_list(context: typer.Context, output: Form = Output.table) -> None:
         }
         for worker in _heartbeats(ledger)
     ]
-    columns = ("id", "name", "host", "pid", "state", "started_at", "beat_at", "threads", "queues", "running", "leaving")
-    if output is Output.table:
-        rows = [{**row, "queues": ", ".join(row["queues"]) or "all"} for row in rows]
-    print_list(rows, columns, output, "no workers")
 
 
 def _caught_up(session: Session) -> Ledger:

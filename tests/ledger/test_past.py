@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import Conflict, Delay, InvalidOption, Ledger, NotFound, Retry, past
+from ledger.clock import to_us
 from ledger.past import as_of
 from ledger.sqlite_waypoints import waypoints_path
 from ledger.testing import ManualClock, run_queue
@@ -140,6 +141,27 @@ def test_a_past_task_is_what_its_stream_was(ledger: Ledger) -> None:
     assert (len(first.attempts), first.result, first.queued.args) == (1, None, {"secret": "[hidden]"})
     with pytest.raises(NotFound, match="there was no task"):
         ledger.as_of(positions[0] - 1).get(task.id)
+
+
+def test_queues_are_counted_at_the_moment_that_is_meant(ledger: Ledger) -> None:
+    """What was due, what was not yet and what ran, and since when the oldest was due; a paused queue stands by itself."""
+    job: Any = ledger.task(name="job")(lambda: None)
+    start = ledger.clock.now()
+    job.using(run_after=HOUR).enqueue()
+    job.using(priority=1).enqueue()
+    job.enqueue()
+    ledger.controls.pause("still", reason=REASON, actor="ann")
+    Cycle(ledger, "w1").turn([], 1, is_idle=True)
+    ledger.clock.sleep(5000)
+    early, late = ledger.as_of(start), ledger.as_of(start + timedelta(seconds=4000))
+    assert early.position == late.position
+    assert [tuple(one)[:5] for one in early.queues()] == [
+        ("default", 1, 1, 1, to_us(start)),
+        ("still", 0, 0, 0, None),
+    ]
+    assert tuple(late.queues()[0])[1:4] == (2, 0, 1)
+    assert (paused := early.queues()[1].paused) is not None and paused.actor == "user:ann"
+    assert early.running_counts().total == 1
 
 
 @pytest.mark.parametrize("when", [-1, True, 1.5, "yesterday", None, 10**9])

@@ -1,0 +1,74 @@
+"""Offer the commands that compare the past with itself: `diff` of two moments, and `replay decisions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from runner.at import parse_at
+from runner.changes import Changes, changes
+from runner.cli_tasks import Form, Session
+from runner.render import Output, clean, print_line, print_list, print_object, to_json
+
+MOST_SHOWN = 50
+
+
+def diff(
+    context: typer.Context,
+    since: Annotated[str, typer.Option("--from", metavar="TIME|POSITION", help="The earlier moment.")],
+    upto: Annotated[
+        str | None, typer.Option("--to", metavar="TIME|POSITION", help="The later; by default now.")
+    ] = None,
+    output: Form = Output.table,
+) -> None:
+    """Show what changed between two moments: tasks, schedules, limits and pauses, and who did what, and why.
+
+    Example: workledger diff --from 2031-05-01T12:00:00Z --to 2031-05-01T13:00:00Z
+    """
+    session: Session = context.obj
+    ledger = session.existing()
+    with ledger.store.read() as snapshot:
+        end = parse_at(upto, "--to") if upto is not None else snapshot.head()
+    found = changes(ledger, parse_at(since, "--from"), end)
+    if output is Output.table:
+        _print(found)
+        return
+    ends = {"from": found.since.position, "to": found.upto.position}
+    rows = {"tasks": found.tasks, "schedules": found.schedules, "controls": found.controls, "acts": found.acts}
+    print_object({**ends, **rows}, output)
+
+
+def _print(found: Changes) -> None:
+    print_line(f"positions {found.since.position + 1} to {found.upto.position}")
+    moves: dict[str, int] = {}
+    for row in found.tasks:
+        move = f"{row['from'] or 'new'} -> {row['to']}"
+        moves[move] = moves.get(move, 0) + 1
+    told = ", ".join(f"{count} {move}" for move, count in sorted(moves.items())) or "none changed"
+    _section(f"tasks: {told}", found.tasks, ("task", "name", "from", "to", "attempts"))
+    schedules = [{**row, "changes": _changed(row["changes"])} for row in found.schedules]
+    _section("schedules", schedules, ("schedule", "fired", "missed", "changes"))
+    _section("limits and pauses", found.controls, ("what", "from", "to"))
+    acts = [
+        {**act, "what": ", ".join(f"{kind} x{n}" if n > 1 else kind for kind, n in act["what"].items())}
+        | {"about": act["about"][0] + (f" and {len(act['about']) - 1} more" if len(act["about"]) > 1 else "")}
+        for act in found.acts
+    ]
+    _section("who did what", acts, ("at", "actor", "what", "about", "reason"))
+
+
+def _section(heading: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    print_line(f"\n{clean(heading)}")
+    print_list(rows[-MOST_SHOWN:], columns, Output.table, "none")
+    if len(rows) > MOST_SHOWN:
+        print_line(f"… and {len(rows) - MOST_SHOWN:,} before these; -o json has them all")
+
+
+def _changed(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {to_json(one['from'])} -> {to_json(one['to'])}" for name, one in found.items())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module to those of *app*."""
+    app.command("diff")(diff)

@@ -1,0 +1,193 @@
+"""Reading commands with --at, what changed between two moments, and why something was decided as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ledger import Ledger, Retry
+from ledger.testing import ManualClock, run_queue
+from runner.changes import changes
+from runner.cli import app
+from runner.cycle import Cycle
+from runner.past_why import why_then
+from tests.api.setup import REASON, count_events
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    """A ledger on each kind of database, on a manual clock."""
+    ledger = Ledger(url, clock=ManualClock())
+    yield ledger
+    ledger.close()
+
+
+def call(ledger: Ledger, *words: str, code: int = 0) -> Any:
+    """Call the command, expect *code*, and return its JSON; with another code what it printed."""
+    result = CliRunner().invoke(app, ["--url", ledger.url, *words, *(["-o", "json"] if code == 0 else [])])
+    assert result.exit_code == code, result.output
+    return json.loads(result.output) if code == 0 else result.output
+
+
+def the_same(one: Any) -> Any:
+    """Leave out what is of the moment of asking, here the host's: how long something runs, what is due."""
+
+    def kept(found: dict[str, Any]) -> dict[str, Any]:
+        if "waiting_due" in found:
+            found["waiting"] = found.pop("waiting_due") + found.pop("waiting_later")
+        return {key: value for key, value in found.items() if key not in ("seconds", "slow", "oldest_due")}
+
+    return json.loads(json.dumps(one), object_hook=kept)
+
+
+READING = [
+    ("queue", "list"),
+    ("now",),
+    ("limit", "list"),
+    ("task", "list"),
+    ("task", "list", "--state", "waiting"),
+    ("task", "list", "--state", "failed", "--name", "job"),
+    ("task", "list", "--failed-only", "--limit", "1"),
+    ("schedule", "history", "often"),
+    ("task", "show", "ONE"),
+    ("task", "events", "ONE"),
+]
+
+
+def test_what_was_shown_then_is_shown_of_then(ledger: Ledger) -> None:
+    """At each step what every reading command says is kept; asked later for that position it says the same again."""
+    ledger.schedule("*/5 * * * *", name="often")(lambda: None)
+
+    @ledger.task(max_attempts=2, retry=Retry(first=60))
+    def job(number: int) -> int:
+        if number % 2:
+            raise ValueError("odd")
+        return number
+
+    ledger.schedules.sync(reason=REASON)
+    one = job.enqueue(1)
+    seen: list[tuple[int, dict[Any, Any]]] = []
+
+    def look() -> None:
+        words = [tuple(one.id if word == "ONE" else word for word in command) for command in READING]
+        seen.append((count_events(ledger), {command: the_same(call(ledger, *command)) for command in words}))
+
+    look()
+    job.using(queue="other", labels=["x"]).enqueue(2)
+    ledger.controls.set_limit("task:job", 5, reason=REASON)
+    cycle = Cycle(ledger, "w1")
+    turn = cycle.turn([], 1, is_idle=True)
+    look()
+    ledger.controls.pause("other", reason=REASON)
+    from runner.execute import execute
+
+    cycle.turn([execute(ledger, claimed, lambda: False) for claimed in turn.claims], 0, is_idle=True)
+    look()
+    ledger.clock.sleep(400)
+    run_queue(ledger)
+    ledger.controls.resume("other", reason=REASON)
+    ledger.cancel(job.enqueue(4).id, reason=REASON)
+    look()
+    ledger.clock.sleep(1000)
+    run_queue(ledger)
+
+    states = []
+    for position, said in seen:
+        for command, then in said.items():
+            assert the_same(call(ledger, *command, "--at", str(position))) == then, command
+        states.append(call(ledger, "task", "show", one.id, "--at", str(position))["state"])
+    assert states == ["waiting", "running", "waiting", "failed"]
+    assert call(ledger, "worker", "list", "--at", "1") == []
+    schedules = [call(ledger, "schedule", "list", "--at", str(position)) for position, _ in (seen[0], seen[3])]
+    assert [rows[0]["last_success"] is None for rows in schedules] == [True, False]
+    assert call(ledger, "schedule", "show", "often", "--at", str(seen[0][0]))["name"] == "often"
+
+
+def test_a_moment_that_is_none_is_refused(ledger: Ledger) -> None:
+    """Text that is neither, a time without zone, the future; and what is of the present alone says where to look."""
+    ledger.task(name="job")(lambda: None).enqueue()
+    for text in ("soon", "2031-05-01T12:00:00", "99", "-1"):
+        assert "error:" in call(ledger, "queue", "list", f"--at={text}", code=2)
+    assert "2031" in call(ledger, "queue", "list", "--at", "2031-05-01T12:00:00Z", code=2)
+    assert "health is of the present" in call(ledger, "health", "--at", "1", code=2)
+    assert "there was no task" in call(
+        ledger, "task", "show", ledger.as_of(1).waiting()[0].state.task_id, "--at=0", code=3
+    )
+
+
+def test_what_changed_between_two_moments(ledger: Ledger) -> None:
+    """Each task with where it was and is, schedules, limits, pauses, and every act of a person, once, with its reason."""
+    ledger.schedule("*/5 * * * *", name="often")(lambda: None)
+
+    @ledger.task(max_attempts=2, retry=Retry(first=600))
+    def job(number: int) -> None:
+        if number:
+            raise ValueError("no")
+
+    ledger.schedules.sync(reason=REASON)
+    done, failing, left = job.enqueue(0), job.enqueue(1), job.using(run_after=timedelta(days=1)).enqueue(0)
+    dead = job.using(max_attempts=1).enqueue(1)
+    run_queue(ledger)
+    since = count_events(ledger)
+    middle = ledger.clock.now()
+    ledger.clock.sleep(900)
+    new = job.enqueue(0)
+    run_queue(ledger)
+    ledger.retry(dead.id, reason="again", actor="ann")
+    ledger.controls.set_limit("ledger", 7, reason="calm", actor="bob")
+    ledger.controls.pause("mail", reason="calm", actor="bob")
+    ledger.schedules.set("often", "0 4 * * *", reason="less", actor="cy")
+
+    found = changes(ledger, since, count_events(ledger))
+
+    moved = {row["task"]: (row["from"], row["to"], row["attempts"]) for row in found.tasks}
+    assert moved[failing.id] == ("waiting", "failed", 1)
+    assert moved[dead.id] == ("failed", "waiting", 0)
+    assert moved[new.id] == (None, "succeeded", 1)
+    assert done.id not in moved and left.id not in moved
+    assert found.controls == [
+        {"what": "limit ledger", "from": None, "to": 7},
+        {"what": "queue mail", "from": None, "to": "stopped"},
+    ]
+    [schedule] = found.schedules
+    assert (schedule["schedule"], schedule["fired"]) == ("often", 1)
+    assert schedule["changes"]["fields"] == {"from": "*/5 * * * *", "to": "0 4 * * *"}
+    told = [(act["actor"], act["reason"]) for act in found.acts]
+    assert told == [("user:ann", "again"), ("user:bob", "calm"), ("user:bob", "calm"), ("user:cy", "less")]
+    assert call(ledger, "diff", "--from", str(since))["controls"] == found.controls
+    assert [row["task"] for row in changes(ledger, middle, found.upto.position).tasks] == list(moved)
+    assert changes(ledger, since, since).tasks == []
+    assert "lies before" in call(ledger, "diff", "--from", "9", "--to", "3", code=2)
+
+
+def test_why_something_was_decided_then(ledger: Ledger) -> None:
+    """A waiting task: its place in the plan made again, or the limit that was full. A claimed one: what its worker saw."""
+    job: Any = ledger.task(name="job")(lambda: None)
+    ledger.controls.set_limit("task:job", 2, reason=REASON)
+    tasks = [job.using(priority=n).enqueue() for n in range(4)]
+    waiting = count_events(ledger)
+    Cycle(ledger, "w1").turn([], 9, is_idle=True)
+    claimed = count_events(ledger)
+    ledger.clock.sleep(60)
+    run_queue(ledger)
+
+    def said(task: Any, position: int) -> str:
+        return "\n".join(why_then(ledger, task.id, ledger.as_of(position)))
+
+    assert "claims it as number 1 of 2" in said(tasks[3], waiting)
+    assert "passes it over: the limit task:job was full at 2" in said(tasks[0], waiting)
+    assert "It is next in queue" in said(tasks[3], waiting)
+    assert "waiting behind 3 others" in said(tasks[0], waiting)
+    assert "The limit of task 'job' is full: 2 run" in said(tasks[0], claimed)
+    assert "passes it over: the limit task:job was full at 2" in said(tasks[0], claimed)
+    running = said(tasks[2], claimed)
+    assert f"saw position {waiting}: 4 due tasks of 1 name, and claimed 2" in running
+    assert "gives it place 2 of 2" in running
+    assert call(ledger, "why", tasks[2].id, "--at", str(claimed))["state"] == "running"
