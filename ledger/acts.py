@@ -76,83 +76,100 @@ def enqueue(unit: Appender, tasks: Iterable[NewTask], act: c.Act, *, keep_duplic
 
     A task with a key needs a `Unit`, which can look it up; others are only appended. *keep_duplicates* queues and cancels a task whose key is held, for those whose id somebody has already.
     """
-    events: list[Event] = []
-    answers: list[Queued] = []
-    reserved: dict[str, str] = {}
-    holders: dict[str, TaskState] = {}
-    for new in tasks:
-        held_by = _reserve(cast(Unit, unit), new, act, events, reserved)
-        if held_by is not None:
-            answer, moved = _meet_holder(cast(Unit, unit), held_by, new, act, holders)
-            events += moved
-            if keep_duplicates:
-                events += _queued_and_cancelled(new, held_by, act)
-            answers.append(Queued(task_id=held_by, answer=answer))
-            continue
-        [queued] = decide(TaskState(new.task_id), new.command, act)
-        events.append(queued)
-        if new.command.key_stream is not None:
-            holders[new.task_id] = evolve(TaskState(new.task_id), queued)
-        answers.append(Queued(task_id=new.task_id))
-    unit.append(events)
+    batch = Batch(unit, keep_duplicates=keep_duplicates)
+    answers = [batch.add(new, act) for new in tasks]
+    unit.append(batch.events)
     return answers
 
 
-def _reserve(unit: Unit, new: NewTask, act: c.Act, events: list[Event], reserved: dict[str, str]) -> str | None:
-    """Reserve the new task's key, or return the task that holds it."""
-    stream, key = new.command.key_stream, new.command.unique_key
-    if stream is None or key is None:
-        return None
-    last: Event | None = None
-    for one in (*new.former_streams, stream):
-        if one in reserved:
-            return reserved[one]
-        last = unit.last(one)
-        held_by = keys.holder(last)
-        if held_by is None:
-            continue
-        expired = _expire(unit, held_by, act)
-        if not expired:
-            return held_by
-        events += expired
-        last = expired[-1]
-    events.append(keys.reserve(stream, last, new.task_id, key, act))
-    reserved[stream] = new.task_id
-    return None
+class Batch:
+    """Tasks that are queued together: gathers the *events*, which the caller appends."""
+
+    def __init__(self, unit: Appender, *, keep_duplicates: bool) -> None:
+        self._unit = unit
+        self._keep_duplicates = keep_duplicates
+        self.events: list[Event] = []
+        self._reserved: dict[str, str] = {}
+        self._holders: dict[str, TaskState] = {}
+        """The tasks as this batch has queued or moved them so far."""
+
+    def add(self, new: NewTask, act: c.Act, queued: TaskQueued | None = None) -> Queued:
+        """Gather the events of one task; *queued* is its TaskQueued where that was decided before.
+
+        Raises:
+            Conflict: It shall move the holder of its key beyond that one's expiry; nothing of it was gathered.
+        """
+        held_by, reserving = self._reserve(new, act)
+        if held_by is not None:
+            answer, moved = self._meet_holder(held_by, new, act)
+            self.events += moved
+            if self._keep_duplicates:
+                self.events += _queued_and_cancelled(new, held_by, act, queued)
+            return Queued(task_id=held_by, answer=answer)
+        event = queued or _queued(new, act)
+        self.events += [*reserving, event]
+        if new.command.key_stream is not None:
+            self._reserved[new.command.key_stream] = new.task_id
+            self._holders[new.task_id] = evolve(TaskState(new.task_id), event)
+        return Queued(task_id=new.task_id)
+
+    def _reserve(self, new: NewTask, act: c.Act) -> tuple[str | None, list[Event]]:
+        """Return the task that holds the new task's key, or the events that reserve it."""
+        stream, key = new.command.key_stream, new.command.unique_key
+        if stream is None or key is None:
+            return None, []
+        unit = cast(Unit, self._unit)
+        events: list[Event] = []
+        last: Event | None = None
+        for one in (*new.former_streams, stream):
+            if one in self._reserved:
+                return self._reserved[one], []
+        for one in (*new.former_streams, stream):
+            last = unit.last(one)
+            held_by = keys.holder(last)
+            if held_by is None:
+                continue
+            expired = _expire(unit, held_by, act)
+            if not expired:
+                return held_by, []
+            events += expired
+            last = expired[-1]
+        return None, [*events, keys.reserve(stream, last, new.task_id, key, act)]
+
+    def _meet_holder(self, held_by: str, new: NewTask, act: c.Act) -> tuple[Answer, list[Event]]:
+        """Move the due time of a waiting holder where the call asked for that; a running one is left alone.
+
+        A call that does not say when it is due moves nothing.
+        """
+        if new.on_duplicate != "reschedule":
+            return "unchanged", []
+        state = self._holders.get(held_by) or load(cast(Unit, self._unit), held_by)
+        wanted = moments.of(new.command, act.at)
+        if state.status != WAITING:
+            return "running", []
+        if not new.is_due_given or state.due_us == to_us(wanted["due_at"]):
+            return "unchanged", []
+        reason = act.reason or "enqueued again with on_duplicate=reschedule"
+        [moved] = decide(state, c.Reschedule(**wanted), replace(act, reason=reason))
+        self._holders[held_by] = evolve(state, moved)
+        return "rescheduled", [moved]
+
+
+def _queued(new: NewTask, act: c.Act) -> Event:
+    [queued] = decide(TaskState(new.task_id), new.command, act)
+    return queued
+
+
+def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act, queued: TaskQueued | None) -> list[Event]:
+    event = queued or _queued(new, act)
+    reason = replace(act, reason=f"task {held_by} holds its unique key")
+    return [event, *decide(evolve(TaskState(new.task_id), event), c.Cancel(duplicate_of=held_by), reason)]
 
 
 def _expire(unit: Unit, held_by: str, act: c.Act) -> list[Event]:
     """Return the events that end a holder which has expired and no worker has met yet; the last frees its key."""
     state = load(unit, held_by)
     return settle(unit, state, c.Expire(), act)[1]
-
-
-def _meet_holder(
-    unit: Unit, held_by: str, new: NewTask, act: c.Act, holders: dict[str, TaskState]
-) -> tuple[Answer, list[Event]]:
-    """Move the due time of a waiting holder where the call asked for that; a running one is left alone.
-
-    A call that does not say when it is due moves nothing. *holders* are the tasks as this act has queued or moved them
-    so far.
-    """
-    if new.on_duplicate != "reschedule":
-        return "unchanged", []
-    state = holders.get(held_by) or load(unit, held_by)
-    wanted = moments.of(new.command, act.at)
-    if state.status != WAITING:
-        return "running", []
-    if not new.is_due_given or state.due_us == to_us(wanted["due_at"]):
-        return "unchanged", []
-    reason = act.reason or "enqueued again with on_duplicate=reschedule"
-    [moved] = decide(state, c.Reschedule(**wanted), replace(act, reason=reason))
-    holders[held_by] = evolve(state, moved)
-    return "rescheduled", [moved]
-
-
-def _queued_and_cancelled(new: NewTask, held_by: str, act: c.Act) -> list[Event]:
-    [queued] = decide(TaskState(new.task_id), new.command, act)
-    reason = replace(act, reason=f"task {held_by} holds its unique key")
-    return [queued, *decide(evolve(TaskState(new.task_id), queued), c.Cancel(), reason)]
 
 
 def settle(unit: Unit, state: TaskState, command: c.Command, act: c.Act) -> tuple[TaskState, list[Event]]:

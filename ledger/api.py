@@ -8,14 +8,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from ledger import acts, past
+from ledger import acts, inbox, past
 from ledger.actors import actor_text
-from ledger.asynchronous import Gate, in_thread
 from ledger.clock import Clock
 from ledger.commands import Act, Cancel, Reschedule
 from ledger.controls import Controls
 from ledger.cron import Fields
-from ledger.current import Current, current, current_or_none
+from ledger.current import Current, current
 from ledger.declarations import fields_of
 from ledger.decorators import Decorator, ScheduleDecorator
 from ledger.errors import InvalidOption, NotRegistered
@@ -27,6 +26,7 @@ from ledger.legacy import Legacy
 from ledger.notices import Hook
 from ledger.options import SYSTEM_IDENTITY, Around, LedgerOptions, Options, RunOptions, TaskOptions, hooks, split
 from ledger.projection import Projections
+from ledger.queueing import Queueing
 from ledger.schedules import Schedules
 from ledger.store import Appender, Store
 from ledger.stores import open_store
@@ -83,6 +83,7 @@ class Ledger:
         """Registers a fold of the log into tables of the application's own; see `Projections.declare`."""
         self.controls = Controls(self, limits)
         """What governs the running of its tasks: limits, pauses, stops, recycling."""
+        self._queueing = Queueing(self)
         self.legacy = Legacy(self)
         """The cron functions of old modules."""
 
@@ -234,85 +235,42 @@ class Ledger:
         self.principals.require(name, user)
 
     def enqueue(self, call: Call[R]) -> Task[R]:
-        """Queue one call, durable when it returns; see `TaskFunction.enqueue`."""
-        new = self._checked(call).new_task(mint(self.clock.now()), self._parent())
-        if call.options.with_outcome:
-            self.principals.check(new.command.run_as)
-            running = current()
-            if running.ledger is not self:
-                raise InvalidOption("with_outcome is for the ledger that the running task is in; this is another one")
-            running.children.append(new)
-            return Task(self, new.task_id)
-        [task] = self._append([new], call.options.actor, call.options.reason)
-        return task
+        """Queue one call, durable when it returns, or in the caller's transaction; see `TaskFunction.enqueue`."""
+        return self._queueing.one(call)
 
     async def aenqueue(self, call: Call[R]) -> Task[R]:
         """Queue one call from async code; see `TaskFunction.aenqueue`."""
-        if call.options.with_outcome:
-            return self.enqueue(call)  # nothing is stored yet
-        new = [self._checked(call).new_task(mint(self.clock.now()), self._parent())]
-        actor, reason = call.options.actor, call.options.reason
-        [task] = await in_thread(lambda gate: self._append(new, actor, reason, gate))
-        return task
+        return await self._queueing.one_async(call)
 
     def enqueue_many(
-        self, calls: Iterable[Call[Any]], *, actor: str | None = None, reason: str | None = None
+        self,
+        calls: Iterable[Call[Any]],
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Any = None,
     ) -> list[Task[Any]]:
         """Queue many calls in one commit: all of them or none. Their own actor and reason give way to these.
 
+        With a *connection*, given here or by all of the calls, they are queued in its transaction.
+
         Raises:
-            InvalidOption: A call is `with_outcome`, which has no place here.
+            InvalidOption: A call is `with_outcome`, which has no place here; or the connection does not do.
 
             IdentityNotFound: One shall run as somebody who does not exist or is not active.
         """
-        return self._append(self._requests(calls), actor, reason)
+        return self._queueing.many(calls, actor, reason, connection)
 
     async def aenqueue_many(
-        self, calls: Iterable[Call[Any]], *, actor: str | None = None, reason: str | None = None
+        self,
+        calls: Iterable[Call[Any]],
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Any = None,
     ) -> list[Task[Any]]:
         """Queue many calls in one commit from async code; see `enqueue_many` and `TaskFunction.aenqueue`."""
-        new = self._requests(calls)
-        return await in_thread(lambda gate: self._append(new, actor, reason, gate))
-
-    def _requests(self, calls: Iterable[Call[Any]]) -> list[acts.NewTask]:
-        if not isinstance(calls, Iterable):
-            raise InvalidOption(f"{shown(calls)} is no series of calls; make them with .call(…)")
-        parent = self._parent()
-        now = self.clock.now()
-        new = []
-        for call in map(self._checked, calls):
-            if call.options.with_outcome:
-                raise InvalidOption("with_outcome is for single calls inside a task, not for enqueue_many")
-            new.append(call.new_task(mint(now), parent))
-        return new
-
-    def _append(
-        self, new: list[acts.NewTask], actor: str | None, reason: str | None, gate: Gate | None = None
-    ) -> list[Task[Any]]:
-        """Queue *new* in one commit, through the *gate* that may still give it up."""
-        if not new:
-            return []
-        for user in {one.command.run_as for one in new}:
-            self.principals.check(user)
-        if gate is not None:
-            gate.enter()
-        with acts.transaction_for(self.store, new) as unit:
-            answers = acts.enqueue(unit, new, self.act(unit, actor, reason))
-            if gate is not None:
-                gate.leave()
-        return [Task(self, answer.task_id, answer=answer.answer) for answer in answers]
-
-    def _parent(self) -> str | None:
-        """Return the id of the running task, if it runs for this ledger."""
-        running = current_or_none()
-        return running.id if running is not None and running.ledger is self else None
-
-    def _checked(self, call: Call[R]) -> Call[R]:
-        if not isinstance(call, Call):
-            raise InvalidOption(f"{shown(call)} is no call of a task; make one with .call(…)")
-        if self.functions.get(call.function.name) is not call.function:
-            raise NotRegistered(f"task {call.function.name!r} is another ledger's; queue it there, or register it here")
-        return call
+        return await self._queueing.many_async(calls, actor, reason, connection)
 
     def get(self, task_id: str) -> Task[Any]:
         """Return the task with this id.
@@ -346,6 +304,7 @@ class Ledger:
         """
         require_reason(reason, "cancel")
         with self.store.write() as unit:
+            inbox.take_in_one(unit, task_id)
             acts.act_on(unit, task_id, Cancel(), self.act(unit, actor, reason))
         return Task(self, task_id)
 
@@ -359,6 +318,7 @@ class Ledger:
         """
         require_reason(reason, "retry")
         with self.store.write() as unit:
+            inbox.take_in_one(unit, task_id)
             acts.retry(unit, task_id, self.act(unit, actor, reason))
         return Task(self, task_id)
 
@@ -384,6 +344,7 @@ class Ledger:
         if Options(run_after=run_after, expires=expires).run_after is None:
             raise InvalidOption("reschedule needs a time: an aware datetime, or a timedelta from now")
         with self.store.write() as unit:
+            inbox.take_in_one(unit, task_id)
             due_at = unit.now + run_after if isinstance(run_after, timedelta) else run_after.astimezone(UTC)
             expires_at = due_at + expires if isinstance(expires, timedelta) else expires and expires.astimezone(UTC)
             move = Reschedule(due_at=due_at, expires_at=expires_at)

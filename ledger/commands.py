@@ -156,7 +156,9 @@ class RetryNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End a waiting task, or ask a running one to end."""
+    """End a waiting task, or ask a running one to end; *duplicate_of* is the task that holds its key, if that is why."""
+
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

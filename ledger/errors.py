@@ -49,6 +49,12 @@ class IdentityNotFound(NotFound):
     """The identity that a task shall run as does not exist, or is not active."""
 
 
+class NotTakenIn(LedgerError):
+    """The task was queued in a caller's transaction, and its row cannot be taken into the log; it was set aside."""
+
+    exit_code = 4
+
+
 class IdentityUnavailable(LedgerError):
     """The identity exists, but cannot be taken on here: a thread cannot change its user, nor a process without the right."""
 

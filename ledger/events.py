@@ -205,6 +205,8 @@ class TaskCancelled(Event):
     output: OutputDigest | None = None
     usage: Usage | None = None
     acted_as: list[str] | None = None
+    duplicate_of: str | None = None
+    """The task that held its unique key, where that is why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ class TaskFunction(Generic[P, R]):
         return Call(self, self.bind(args, kwargs), self.options)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
-        """Queue one call; durable when it returns.
+        """Queue one call; durable when it returns, or with the caller's commit if `using` was given a connection.
 
         Raises:
             InvalidArguments: They do not fit the signature.
@@ -152,7 +152,7 @@ class TaskFunction(Generic[P, R]):
 
             IdentityNotFound: It shall run as somebody who does not exist or is not active.
 
-            StorageUnavailable: The database cannot be used now.
+            StorageUnavailable: The database, or the given connection, cannot be used now.
         """
         return self.ledger.enqueue(self.call(*args, **kwargs))
 

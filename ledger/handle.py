@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from ledger import acts
+from ledger import acts, inbox
 from ledger.acts import Answer
 from ledger.errors import InvalidOption, NotFound, ResultTimeout, TaskEnded
 from ledger.hidden import shown_event
@@ -50,10 +50,15 @@ class Task(Generic[R]):
         """All that the task's stream tells.
 
         Raises:
-            NotFound: The ledger has no such task (or it is a `with_outcome` child whose parent has not succeeded).
+            NotFound: The ledger has no such task (or it is a `with_outcome` child whose parent has not succeeded, or was
+                queued in a transaction that is not committed).
+
+            NotTakenIn: It waited in the inbox, and was set aside there.
         """
         with self._ledger.store.read() as snapshot:
             record = fold_record(self.id, snapshot.stream(task_stream(self.id)))
+            if record is None:
+                record = inbox.record_of(snapshot, self.id)
         if record is None:
             raise NotFound(f"there is no task {self.id} in this ledger")
         return record
@@ -67,6 +72,11 @@ class Task(Generic[R]):
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Every attempt, oldest first."""
         return self.record.attempts
+
+    @property
+    def duplicate_of(self) -> str | None:
+        """The id of the task that held the unique key when this one came, which is why it was cancelled; else None."""
+        return self.record.duplicate_of
 
     @property
     def progress(self) -> Progress | None:
@@ -93,6 +103,7 @@ class Task(Generic[R]):
         """
         require_reason(reason, "reveal")
         with self._ledger.store.write() as unit:
+            inbox.take_in_one(unit, self.id)
             return acts.reveal(unit, self.id, self._ledger.act(unit, actor, reason))
 
     def output(self, attempt: int | None = None) -> list[OutputLine]:
@@ -135,7 +146,8 @@ class Task(Generic[R]):
     def _result_of(self, record: TaskRecord) -> R:
         if record.state.status != SUCCEEDED:
             error = record.error or {}
-            raise TaskEnded(f"task {self.id} {record.state.status}: {error.get('type', '')} {error.get('message', '')}")
+            said = f"{error.get('type', '')} {error.get('message', '')}" if error else record.end_reason or ""
+            raise TaskEnded(f"task {self.id} {record.state.status}: {said}")
         return cast(R, record.result)
 
 

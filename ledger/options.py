@@ -93,6 +93,7 @@ class CallOptions(TypedDict, total=False):
     on_duplicate: OnDuplicate
     with_outcome: bool
     concurrency_key: str | None
+    connection: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +169,8 @@ class Options:
     with_outcome: bool = False
     concurrency_key: str | None = None
     """Limits may bound how many tasks of one key run at once, whatever their names."""
+    connection: Any = field(default=None, repr=False, compare=False)
+    """The caller's own, in whose transaction the call is queued; see `ledger.callers`."""
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")

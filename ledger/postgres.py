@@ -32,7 +32,8 @@ SQL = statements("ledger", "sql/postgres/events.sql")
 OUTPUT_SQL = statements("ledger", "sql/postgres/output.sql")
 PRUNING_SQL = statements("ledger", "sql/postgres/pruning.sql")
 DELIVERIES_SQL = statements("ledger", "sql/postgres/deliveries.sql")
-SCHEMA_VERSION = 1
+INBOX_SQL = statements("ledger", "sql/postgres/inbox.sql")
+SCHEMA_VERSION = 2
 _CREATE = (
     "create_sequence",
     "create_events",
@@ -174,6 +175,8 @@ class PostgresStore:
             if not self.transactions.ask(lambda connection: self.datastore.ask(connection, SQL["is_made"])[0]):
                 self._make()
             version = self.transactions.ask(lambda connection: self.datastore.ask(connection, SQL["schema_version"])[0])
+            if version < SCHEMA_VERSION:
+                self._upgrade()
         if version > SCHEMA_VERSION:
             raise StorageUnavailable(
                 f"{self.shown} has schema {version}; this version of workledger knows up to {SCHEMA_VERSION}"
@@ -199,6 +202,16 @@ class PostgresStore:
             connection.execute(OUTPUT_SQL["create_output"])
             connection.execute(PRUNING_SQL["create_attempts"])
             connection.execute(DELIVERIES_SQL["create_deliveries"])
+            connection.execute(INBOX_SQL["create_inbox"])
+            connection.execute(INBOX_SQL["index_inbox"])
+            connection.execute("COMMIT")
+
+    def _upgrade(self) -> None:
+        """Add what schemas of older versions lack; whoever does it second changes nothing."""
+        with self.transactions.begun("BEGIN") as (connection, _):
+            connection.execute(SQL["prepare_lock"], (self.address.schema,))
+            for statement in (INBOX_SQL["create_inbox"], INBOX_SQL["index_inbox"], SQL["create_version"]):
+                connection.execute(statement)
             connection.execute("COMMIT")
 
     def _require(self) -> None:

@@ -48,7 +48,8 @@ class TaskRecord:
     state: TaskState
     queued: e.TaskQueued
     """The request; hidden arguments are shown as hidden."""
-    queued_position: int
+    queued_position: int | None
+    """None while it waits in the inbox: no process has taken it into the log yet."""
     attempts: tuple[AttemptRecord, ...] = ()
     result: Any = None
     error: e.ErrorDetail | None = None
@@ -59,6 +60,8 @@ class TaskRecord:
     rescheduled_at: datetime | None = None
     """When somebody moved the due time that now holds."""
     late_results: int = 0
+    duplicate_of: str | None = None
+    """The task that held its unique key when it came, which is why it was cancelled."""
 
     @property
     def progress(self) -> Progress | None:
@@ -89,6 +92,7 @@ class TaskRecord:
             "unique_key": queued.unique_key,
             "labels": list(queued.labels),
             "parent": queued.parent,
+            "duplicate_of": self.duplicate_of,
             "worker": state.worker,
             "result": self.result,
             "error": self.error,
@@ -145,9 +149,10 @@ def _fold(record: TaskRecord, event: e.Event) -> TaskRecord:
         case e.TaskCancelled():
             if event.attempt is not None:
                 record = _attempt(record, event, "cancelled", error=event.error, cause=event.ended)
-            return _end(record, event)
+            return _end(record, event, duplicate_of=event.duplicate_of)
         case e.TaskRetried():
-            return replace(record, ended_at=None, ended_by=None, end_reason=None, rescheduled_at=None)
+            again = replace(record, ended_at=None, ended_by=None, end_reason=None, rescheduled_at=None)
+            return replace(again, duplicate_of=None)
         case _:
             return _fold_aside(record, event)
 

@@ -28,7 +28,8 @@ from ledger.values import shown
 SQL = statements("ledger", "sql/sqlite/events.sql")
 OUTPUT_SQL = statements("ledger", "sql/sqlite/output.sql")
 PRUNING_SQL = statements("ledger", "sql/sqlite/pruning.sql")
-SCHEMA_VERSION = 3
+INBOX_SQL = statements("ledger", "sql/sqlite/inbox.sql")
+SCHEMA_VERSION = 4
 _ROWS_PER_STEP = (256, 64, 16, 4, 1)
 _CREATE = ("create_events", "refuse_update", "refuse_delete", "refuse_replace", "create_readable")
 
@@ -47,6 +48,8 @@ class LedgerRecorder(SQLiteProcessRecorder):
             *(SQL[name] for name in _CREATE),
             OUTPUT_SQL["create_output"],
             PRUNING_SQL["create_attempts"],
+            INBOX_SQL["create_inbox"],
+            INBOX_SQL["index_inbox"],
             *tracking,
         ]
 

@@ -81,7 +81,7 @@ def decide(state: TaskState, command: c.Command, act: c.Act) -> list[e.Event]:
         case c.Progress():
             return _progress(state, command, act)
         case c.Cancel():
-            return _cancel(state, act)
+            return _cancel(state, command, act)
         case c.Reschedule():
             return [_reschedule(state, command, act)]
         case c.Expire():
@@ -252,10 +252,10 @@ def _progress(state: TaskState, command: c.Progress, act: c.Act) -> list[e.Event
     ]
 
 
-def _cancel(state: TaskState, act: c.Act) -> list[e.Event]:
+def _cancel(state: TaskState, command: c.Cancel, act: c.Act) -> list[e.Event]:
     _require(state, "cancel", WAITING, RUNNING)
     if state.status == WAITING:
-        return [e.TaskCancelled(**_envelope(state, act))]
+        return [e.TaskCancelled(**_envelope(state, act), duplicate_of=command.duplicate_of)]
     if state.cancel_us is not None:
         return []
     return [e.CancelRequested(**_envelope(state, act))]

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from ledger import inbox
 from ledger.api import Ledger
 from ledger.events import Event, TaskQueued, TaskRetried
 from ledger.ids import TASK_PREFIX
@@ -67,17 +68,20 @@ def is_prepared(snapshot: Snapshot) -> bool:
 def catch_up(unit: Unit, limit: int = BATCH) -> bool:
     """Fold at most *limit* events after the checkpoint into rows; return whether the view is at the head then.
 
+    What waits in the inbox is taken into the log before.
+
     Raises:
         CorruptEvent: An event cannot be read; the view stays where it was.
     """
+    is_emptied = inbox.take_in(unit)
     raws = unit.events_after(unit.checkpoint(VIEW), limit)
     if not raws:
-        return True
+        return is_emptied
     folded = Fold(unit)
     folded.take(raws)
     folded.write()
     unit.move_checkpoint(VIEW, raws[-1][0])
-    return len(raws) < limit or not unit.events_after(raws[-1][0], 1)
+    return is_emptied and (len(raws) < limit or not unit.events_after(raws[-1][0], 1))
 
 
 class Fold:

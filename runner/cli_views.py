@@ -121,6 +121,7 @@ def _why_now(session: Session, task_id: str) -> tuple[str, list[str]]:
     record = ledger.get(task_id).record
     with ledger.store.read() as snapshot:
         present = snapshot.now
+        assert record.queued_position is not None  # catching up has taken in what waited in the inbox
         before = _count_before(ledger, record.state, record.queued_position, present)
         key_stream = record.queued.key_stream
         key_holder = None if key_stream is None else keys.holder(snapshot.last(key_stream))

@@ -49,7 +49,7 @@ DO $$ BEGIN
 END $$;
 
 -- create_version --
-CREATE FUNCTION schema_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+CREATE OR REPLACE FUNCTION schema_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 2';
 
 -- create_append --
 -- Append events, their positions in the order given, and return these; NULL if all of their versions exist already, and
@@ -131,8 +131,9 @@ SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = 'stored_events'::regclas
                   AND tgname = 'stored_events_are_immutable' AND tgenabled = 'A');
 
 -- data_version --
--- Differs when the newest events do, also if one has come in below others.
+-- Differs when the newest events do, also if one has come in below others, and when the inbox has something new.
 SELECT coalesce(hashtextextended(string_agg(newest.id::text, ','), 0), 0)
+       # (SELECT coalesce(max(number), 0) FROM inbox)
   FROM (SELECT notification_id AS id FROM stored_events ORDER BY notification_id DESC LIMIT 64) AS newest;
 
 -- prepare_lock --

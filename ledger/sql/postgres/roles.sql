@@ -7,6 +7,8 @@ GRANT USAGE ON SCHEMA "schema" TO "app", "report";
 GRANT SELECT, INSERT ON "schema".stored_events TO "app";
 GRANT USAGE ON SEQUENCE "schema".positions TO "app";
 GRANT SELECT ON "schema".events TO "app", "report";
+-- What callers queue in transactions of their own, until it is taken into the log.
+GRANT SELECT, INSERT, UPDATE, DELETE ON "schema".inbox TO "app";
 -- What can be made anew from the log, and heartbeats and output, which are no part of it.
 GRANT SELECT, INSERT, UPDATE ON "schema".notification_tracking TO "app";
 GRANT SELECT, INSERT, UPDATE, DELETE ON "schema".queue, "schema".workers, "schema".schedules, "schema".components,
