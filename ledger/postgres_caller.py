@@ -16,7 +16,7 @@ from ledger.postgres import PostgresStore
 from ledger.postgres_clock import DatabaseClock
 from ledger.statements import statements
 
-SQL = statements("ledger", "sql/postgres/inbox.sql")
+SQL = statements("ledger", "sql/postgres/caller.sql")
 MOST_CHANNEL = 63
 Step = tuple[str, Mapping[str, Any]]
 Rows = list[tuple[Any, ...]]

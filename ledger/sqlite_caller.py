@@ -14,7 +14,8 @@ from ledger.sqlite import SqliteStore
 from ledger.sqlite_files import WriterLock
 from ledger.statements import statements
 
-SQL = statements("ledger", "sql/sqlite/inbox.sql")
+SQL = statements("ledger", "sql/sqlite/caller.sql")
+INBOX_SQL = statements("ledger", "sql/sqlite/inbox.sql")
 
 
 class SqliteCaller:
@@ -63,7 +64,7 @@ def check(store: SqliteStore, caller: Caller) -> None:
             else ""
         )
         raise InvalidOption(f"connection is to {files.get('main') or 'memory'}, this ledger is in {store.path}{more}")
-    if not caller.execute(SQL["has_inbox"]):
+    if not caller.execute(INBOX_SQL["has_inbox"]):
         raise StorageUnavailable(f"{store.path} is no ledger with an inbox yet; `workledger db init` makes one")
     if store.datastore.is_writing():
         raise StorageUnavailable(

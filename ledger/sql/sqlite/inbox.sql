@@ -16,16 +16,6 @@ CREATE INDEX IF NOT EXISTS inbox_by_task ON inbox (task_id);
 -- has_inbox --
 SELECT name FROM sqlite_master WHERE name = 'inbox' AND type = 'table';
 
--- put --
--- Said over the caller's connection; :rows is a JSON list of [task id, topic, state, duplicates].
-INSERT INTO main.inbox (task_id, topic, state, duplicates)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
-  FROM json_each(:rows) ORDER BY key;
-
--- place --
--- Said over the caller's connection: which files it has open.
-PRAGMA database_list;
-
 -- pending --
 SELECT number, task_id, topic, state, duplicates, error FROM inbox WHERE error IS NULL ORDER BY number LIMIT ?;
 
