@@ -69,7 +69,7 @@ def caller_of(connection: object) -> Caller:
         from ledger.postgres_caller import PsycopgCaller  # its driver is an extra
 
         return PsycopgCaller(connection)
-    if "sqlite3" in kinds and hasattr(connection, "total_changes"):
+    if "sqlite3" in kinds and hasattr(type(connection), "total_changes"):
         from ledger.sqlite_caller import SqliteCaller
 
         return SqliteCaller(connection)

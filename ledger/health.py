@@ -74,6 +74,10 @@ class Vitals:
     """Those of which a notice says so."""
     failing_hooks: dict[str, str] = field(default_factory=dict)
     """Hooks for notices whose last delivery failed, and the error."""
+    arriving: int = 0
+    """Tasks that wait in the inbox, queued in callers' transactions; `waiting` and `due` count them too."""
+    set_aside: int = 0
+    """Rows of the inbox that could not be taken into the log."""
     lag: int = 0
     """Events that the views beside the log have not folded."""
     report_lag: int = 0
@@ -92,6 +96,7 @@ def judge(vitals: Vitals, limits: Thresholds) -> list[Check]:
         _long_running(vitals, limits),
         _schedules(vitals),
         _hooks(vitals),
+        _inbox(vitals),
         _views(vitals, limits),
         _report(vitals, limits),
         *_storage(vitals, limits),
@@ -214,6 +219,15 @@ def _hooks(vitals: Vitals) -> Check:
     text = "; ".join(f"{hook} fails: {error}" for hook, error in vitals.failing_hooks.items())
     advice = "mend the hook, it is tried again; what it was not told: workledger notices"
     return Check(check="notices", state="warning", text=text, advice=advice, value=len(vitals.failing_hooks))
+
+
+def _inbox(vitals: Vitals) -> Check:
+    waits = f"{_count(vitals.arriving, 'task')} to be taken into the log" if vitals.arriving else "the inbox is empty"
+    if not vitals.set_aside:
+        return Check(check="inbox", state="info" if vitals.arriving else "ok", text=waits, value=0)
+    text = f"{_count(vitals.set_aside, 'task')} could not be taken into the log"
+    advice = "see why: workledger inbox list --set-aside; when it is mended: workledger inbox retry"
+    return Check(check="inbox", state="warning", text=text, advice=advice, value=vitals.set_aside)
 
 
 def _views(vitals: Vitals, limits: Thresholds) -> Check:

@@ -16,6 +16,7 @@ from ledger.handle import Task
 from ledger.options import one_of
 from ledger.task import STATES
 from ledger.values import check_name, shown
+from projections import arriving
 from projections.filters import where as condition
 from projections.reports import Reports
 from projections.tasks import TaskRow
@@ -110,8 +111,8 @@ class Listed:
     ended_at: datetime | None
     error: ErrorDetail | None
     """The last one."""
-    position: int
-    """Of its TaskQueued."""
+    position: int | None
+    """Of its TaskQueued; None while it waits in the inbox."""
 
     def handle(self, ledger: Ledger) -> Task[Any]:
         """Return the handle of the task, which reads the log anew."""
@@ -122,7 +123,7 @@ def tasks(ledger: Ledger, *, limit: int = 50, after: str | None = None, **having
     """Return at most *limit* tasks that have all of *having* (see `Filter`), newest first.
 
     *after* is the id of the last task of the page before. The report is caught up first, so that what this returns is
-    at least as new as the call.
+    at least as new as the call; what waits in the inbox comes before what is in the log.
 
     Raises:
         InvalidOption: A value is outside what is allowed.
@@ -132,10 +133,8 @@ def tasks(ledger: Ledger, *, limit: int = 50, after: str | None = None, **having
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_LISTED:
         raise InvalidOption(f"limit is {shown(limit)}; allowed is a whole number from 1 to {MOST_LISTED:,}")
     filter_ = _filter(having)
-    position = None if after is None else ledger.get(after).record.queued_position
-    reports = Reports(ledger)
-    reports.catch_up()
-    return [_listed(row) for row in reports.list_tasks(limit=limit, after=position, **filter_.parameters())]
+    rows = arriving.page(ledger, Reports(ledger), filter_.parameters(), limit, after)
+    return [_listed(row) for row in rows]
 
 
 def all_tasks(ledger: Ledger, **having: Unpack[Having]) -> Iterator[Listed]:
@@ -168,7 +167,7 @@ def _listed(row: TaskRow) -> Listed:
     found = row.summary()
     same = {item.name: found[item.name] for item in fields(Listed) if item.name in found}
     times = {name: _moment(found[name]) for name in ("queued_at", "due_at", "expires_at", "ended_at")}
-    return Listed(**same | times | {"labels": tuple(orjson.loads(row.labels)), "position": row.first_position})
+    return Listed(**same | times | {"labels": tuple(orjson.loads(row.labels)), "position": row.first_position or None})
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ledger import events as e
-from ledger import past
+from ledger import inbox, past
 from ledger.api import Ledger
 from ledger.errors import CorruptEvent, LedgerError
 from ledger.events import Event, KeyReserved
@@ -48,6 +48,7 @@ def check(ledger: Ledger, *, is_deep: bool = False) -> Findings:
         found.problems.append(str(error))
     _look(ledger, found, log.problems)
     found.events = log.count
+    _look(ledger, found, _inbox)
     if is_deep:
         for look in (_streams, _output_tables):
             _look(ledger, found, look)
@@ -150,6 +151,14 @@ class _Log:
                 self._tasks[task_id] = (attempt, still)
         if is_live and ends(event):
             self._tasks.pop(task_id, None)
+
+
+def _inbox(snapshot: Snapshot) -> Iterator[str]:
+    for entry in inbox.set_aside(snapshot):
+        yield f"task {entry.task_id} waits in the inbox and cannot be taken into the log: {entry.error}"
+    if inbox.is_there(snapshot):
+        for (task_id,) in snapshot.rows(inbox.SQL["in_both"]):
+            yield f"task {task_id} is in the inbox and in the log"
 
 
 def _streams(snapshot: Snapshot) -> Iterator[str]:

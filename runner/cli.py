@@ -23,6 +23,7 @@ from runner import (
     cli_health,
     cli_history,
     cli_imports,
+    cli_inbox,
     cli_log,
     cli_notices,
     cli_past,
@@ -75,6 +76,7 @@ app.add_typer(cli_views.workers, name="worker")
 app.add_typer(cli_controls.limits, name="limit")
 app.add_typer(cli_controls.runners, name="runners")
 app.add_typer(cli_imports.imports, name="import")
+app.add_typer(cli_inbox.inboxes, name="inbox")
 app.add_typer(cli_schedules.schedules, name="schedule")
 app.add_typer(cli_schedule_changes.components, name="component")
 app.add_typer(cli_projections.projection, name="projection")

@@ -22,6 +22,7 @@ from ledger.settings import Settings, load
 from ledger.store import Recorded
 from ledger.task import STATES
 from ledger.values import check_name
+from projections import arriving
 from projections.listing import Filter
 from projections.reports import Reports
 from projections.tasks import stamp
@@ -176,14 +177,12 @@ def list_(
     """
     having = replace(filter_of(name, state, queue, run_as, queued_by, label, where), failed_only=failed_only)
     ledger = context.obj.existing()
-    position = None if after is None else ledger.get(after).record.queued_position
     if at is not None:
+        position = None if after is None else ledger.get(after).record.queued_position
         found = past_rows.task_records(ledger, past_of(context.obj, at), having, limit, position)
         rows = [record.summary() for record in found]
     else:
-        reports = Reports(ledger)
-        reports.catch_up()
-        rows = [row.summary() for row in reports.list_tasks(limit=limit, after=position, **having.parameters())]
+        rows = [row.summary() for row in arriving.page(ledger, Reports(ledger), having.parameters(), limit, after)]
     if output is Output.table:
         for row in rows:
             row["error"] = row["error"] and f"{row['error']['type']}: {row['error']['message']}"

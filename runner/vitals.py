@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 import psutil
 
-from ledger import deliveries
+from ledger import deliveries, inbox
 from ledger import events as e
 from ledger.api import Ledger
 from ledger.clock import to_us
@@ -60,6 +60,7 @@ def gather(ledger: Ledger) -> Vitals:
         waiting, due, oldest_due = _waiting(tasks)
         running = sorted(_running(tasks), reverse=True)
         has_view, head = tasks.has_view, snapshot.head()
+        arriving, aside = inbox.counts(snapshot)
         return Vitals(
             alive=alive,
             silent=silent,
@@ -74,6 +75,8 @@ def gather(ledger: Ledger) -> Vitals:
             failing_hooks={
                 one.hook: one.error or "" for one in deliveries.all_of(snapshot) if one.is_failing(tasks.now_us)
             },
+            arriving=arriving,
+            set_aside=aside,
             lag=head - snapshot.checkpoint(VIEW) if has_view else head,
             report_lag=max(head - _report_checkpoint(ledger), 0),
             **_storage(ledger),
@@ -91,12 +94,17 @@ def _report_checkpoint(ledger: Ledger) -> int:
 def _tasks(snapshot: Snapshot) -> Tasks:
     now_us = to_us(snapshot.now)
     if not is_prepared(snapshot):
-        states = [TaskState._make(row[1:]) for row in fold_log(snapshot).values()]
+        states = [TaskState._make(row[1:]) for row in fold_log(snapshot).values()] + _arriving(snapshot)
         return Tasks(snapshot, False, "[]", states, now_us)
     fold = Fold(cast(Unit, snapshot))  # it reads; only its `write` would write
     fold.take(snapshot.events_after(snapshot.checkpoint(VIEW), MOST_BESIDE))
-    states = [one[1] for one in fold.live.values() if one is not None]
+    states = [one[1] for one in fold.live.values() if one is not None] + _arriving(snapshot)
     return Tasks(snapshot, True, orjson.dumps(list(fold.stored.values())).decode(), states, now_us)
+
+
+def _arriving(snapshot: Snapshot) -> list[TaskState]:
+    """Return the tasks in the inbox, the newest so many; whoever catches up takes them in."""
+    return [inbox.record_from(event).state for event in inbox.waiting(snapshot, MOST_BESIDE)]
 
 
 def _waiting(tasks: Tasks) -> tuple[int, int, Named | None]:

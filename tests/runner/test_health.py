@@ -207,7 +207,7 @@ def test_a_line_a_check(here: Path) -> None:
     code, out = call(here, "health")
     lines = out.splitlines()
 
-    assert code == 2 and len(lines) == 11
+    assert code == 2 and len(lines) == 12
     assert lines[0].startswith("critical  runners          no worker has") and " -> start one: " in lines[0]
     assert [json.loads(line)["check"] for line in call(here, "health", "-o", "jsonl")[1].splitlines()] == [
         line[10:27].strip() for line in lines

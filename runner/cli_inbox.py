@@ -1,0 +1,69 @@
+"""Offer the commands on the inbox: what waits to be taken into the log, what could not be, and to try that again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ledger import inbox
+from projections.queue import is_prepared, prepare
+from runner.cli_tasks import Form
+from runner.render import Output, clean, print_line, print_list
+
+MOST_SHOWN = 1_000
+
+inboxes = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="See what callers queued in transactions of their own."
+)
+
+
+@inboxes.command("list")
+def list_(
+    context: typer.Context,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Only what could not be taken into the log.")] = False,
+    output: Form = Output.table,
+) -> None:
+    """List what was queued in callers' transactions and is not in the log yet; what was set aside comes first.
+
+    Example: workledger inbox list --set-aside
+    """
+    ledger = context.obj.existing()
+    with ledger.store.read() as snapshot:
+        entries = inbox.set_aside(snapshot, MOST_SHOWN)
+        waiting = [] if set_aside else inbox.waiting(snapshot, MOST_SHOWN)
+    rows: list[dict[str, Any]] = [
+        {"id": entry.task_id, "state": "set aside", "name": None, "queued_at": None, "error": entry.error}
+        for entry in entries
+    ]
+    for event in waiting:
+        task_id = event.originator_id.removeprefix("task:")
+        row = {"id": task_id, "state": "waiting", "name": event.name, "queued_at": event.at, "error": None}
+        rows.append(row)
+    print_list(rows, ("id", "state", "name", "queued_at", "error"), output, "nothing waits in the inbox")
+
+
+@inboxes.command("retry")
+def retry(
+    context: typer.Context,
+    task_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Only these; all without.")] = None,
+    output: Form = Output.table,
+) -> None:
+    """Try once more to take in what was set aside; exit 1 if some of it still cannot be.
+
+    Example: workledger inbox retry
+    """
+    ledger = context.obj.existing()
+    with ledger.store.write() as unit:
+        if not is_prepared(unit):
+            prepare(unit)
+        tried = inbox.try_again(unit, task_ids or ())
+    if output is Output.table:
+        for task_id, error in tried:
+            print_line(clean(f"{task_id} {'is in the log' if error is None else f'cannot be taken in: {error}'}"))
+        if not tried:
+            print_line("nothing was set aside")
+    else:
+        print_list([{"id": task_id, "error": error} for task_id, error in tried], (), output, "")
+    if any(error is not None for _, error in tried):
+        raise typer.Exit(1)
