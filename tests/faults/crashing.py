@@ -82,6 +82,8 @@ class Connection(sqlite3.Connection):
             kinds = dict.fromkeys(text.removesuffix(".v1") for text in texts if text.endswith(".v1"))
             points = [f"append {kind}" for kind in kinds]
             self.kinds += kinds
+        elif sql.startswith("DELETE FROM inbox"):
+            points = ["take in"]
         elif sql == "COMMIT":
             points = [f"commit {kind}" for kind in dict.fromkeys(self.kinds)]
         for point in points:
