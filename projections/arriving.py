@@ -8,9 +8,9 @@ from ledger import inbox
 from ledger.api import Ledger
 from ledger.events import TaskQueued
 from ledger.ids import TASK_PREFIX
-from ledger.task import WAITING
+from ledger.task import WAITING, evolve
 from projections.reports import Reports
-from projections.tasks import TaskRow, finish, fold
+from projections.tasks import Folded, TaskRow, begin, changes_of, finish
 
 MOST = 10_000
 """Of the inbox, the newest so many are looked at."""
@@ -18,7 +18,8 @@ MOST = 10_000
 
 def row_of(event: TaskQueued) -> TaskRow:
     """Return the row of a task that is not in the log; its positions are 0."""
-    return finish(fold(None, event.originator_id.removeprefix(TASK_PREFIX), 0, event))
+    before = begin(event.originator_id.removeprefix(TASK_PREFIX), 0)
+    return finish(Folded(evolve(before.state, event), before.row, changes_of(before, event)))
 
 
 def page(ledger: Ledger, reports: Reports, having: dict[str, object], limit: int, after: str | None) -> list[TaskRow]:

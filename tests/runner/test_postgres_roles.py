@@ -66,13 +66,32 @@ def test_the_app_role_does_all_the_work(granted: str) -> None:
     ledger = declared(as_role(granted, APP))
     done, cancelled = (ledger.enqueue(ledger.functions["add"].call(a=n)) for n in range(2))
     ledger.cancel(cancelled.id, reason="test")
+    with connect(as_role(granted, APP)) as connection:
+        own = ledger.functions["add"].using(connection=connection).enqueue(3)
     ledger.schedules.register()
     ledger.schedules.run_now("often", reason="test")
     run_queue(ledger)
     ledger.schedules.disable_component("mail", reason="test")
 
-    assert (done.state, cancelled.state) == ("succeeded", "cancelled")
+    assert (done.state, cancelled.state, own.state) == ("succeeded", "cancelled", "succeeded")
     assert queue.verify(ledger) == schedules.verify(ledger) == []
+    ledger.close()
+
+
+def test_a_role_may_queue_in_its_transactions_and_nothing_else(granted: str) -> None:
+    """INSERT on the inbox is all that it needs beside the schema's USAGE; it cannot read what others have queued."""
+    quoted = REPORT.replace('"', '""')
+    ledger = declared(as_role(granted, APP))
+    with connect(granted) as owner:
+        owner.execute(f'GRANT INSERT ON inbox TO "{quoted}"')
+    with connect(as_role(granted, REPORT)) as connection:
+        task = ledger.functions["add"].using(connection=connection).enqueue(3)
+        for statement in ("SELECT * FROM inbox", "DELETE FROM inbox", "UPDATE inbox SET error = NULL"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    run_queue(ledger)
+
+    assert task.state == "succeeded"
     ledger.close()
 
 

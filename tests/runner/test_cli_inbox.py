@@ -1,0 +1,76 @@
+"""The commands on the inbox, and what others show of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ledger import Ledger, Task
+from projections.queue import catch_up_all
+from runner.cli import app
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
+    ledger.task(name="note")(lambda what: what)
+    ledger.store.prepare()
+    yield ledger
+    ledger.close()
+
+
+def call(ledger: Ledger, *words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["--url", ledger.url, *words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def put(ledger: Ledger, *damage: str) -> Task[object]:
+    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
+        task = ledger.functions["note"].using(connection=connection).enqueue("it")
+        for statement in damage:
+            connection.execute(statement)
+    return task
+
+
+def test_the_inbox_is_listed_and_tried_again(ledger: Ledger) -> None:
+    """What waits and what was set aside; an exit code tells whether all that was tried again is in the log."""
+    assert call(ledger, "inbox", "list") == "nothing waits in the inbox\n"
+    assert call(ledger, "inbox", "retry") == "nothing was set aside\n"
+    bad = put(ledger, "UPDATE inbox SET topic = 'TaskQueued.v99'")
+    catch_up_all(ledger)
+    good = put(ledger)
+
+    assert [(row["id"], row["state"]) for row in json.loads(call(ledger, "inbox", "list", "-o", "json"))] == [
+        (bad.id, "set aside"),
+        (good.id, "waiting"),
+    ]
+    assert good.id not in call(ledger, "inbox", "list", "--set-aside")
+    assert "TaskQueued.v99" in call(ledger, "inbox", "retry", code=1)
+    assert "TaskQueued.v99" in call(ledger, "task", "show", bad.id, code=4)
+    assert "workledger inbox retry" in call(ledger, "health", code=2)
+    assert bad.id in call(ledger, "db", "check", code=1)
+    assert "no row of task" in call(ledger, "inbox", "retry", good.id, code=3)
+    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
+        connection.execute("UPDATE inbox SET topic = 'TaskQueued.v1'")
+    assert call(ledger, "inbox", "retry", bad.id) == f"{bad.id} is in the log\n"
+    assert "waiting" in call(ledger, "task", "show", bad.id)
+
+
+def test_other_commands_know_a_task_in_the_inbox(ledger: Ledger) -> None:
+    """It is listed and shown as waiting; `why` and `task cancel` take it in."""
+    task = put(ledger)
+
+    assert [row["state"] for row in json.loads(call(ledger, "task", "list", "-o", "json"))] == ["waiting"]
+    assert json.loads(call(ledger, "task", "show", task.id, "-o", "json"))["state"] == "waiting"
+    assert "no events" in call(ledger, "task", "events", task.id)
+    assert "It has been due" in call(ledger, "why", task.id)
+    other = put(ledger)
+    call(ledger, "task", "cancel", other.id, "--reason", "test")
+    assert (task.state, other.state) == ("waiting", "cancelled")
