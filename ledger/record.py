@@ -69,7 +69,7 @@ class TaskRecord:
         return self.attempts[-1].progress if self.attempts else None
 
     def summary(self) -> dict[str, Any]:
-        """Return the task as one JSON object, the form of ``task show -o json``."""
+        """Return the task as one JSON object, as ``task show -o json`` and lists have it."""
         state, queued = self.state, self.queued
         return {
             "id": state.task_id,
@@ -92,7 +92,6 @@ class TaskRecord:
             "unique_key": queued.unique_key,
             "labels": list(queued.labels),
             "parent": queued.parent,
-            "duplicate_of": self.duplicate_of,
             "worker": state.worker,
             "result": self.result,
             "error": self.error,

@@ -199,7 +199,8 @@ def show(context: typer.Context, task_id: TaskId, at: At = None, output: Form = 
     ledger = context.obj.existing()
     record = ledger.get(task_id).record if at is None else past_of(context.obj, at).get(task_id)
     with ledger.store.read() as snapshot:
-        links = {"forked_from": record.queued.forked_from, "forks": forks_of(snapshot, task_id)}
+        forks = forks_of(snapshot, task_id)
+    links = {"forked_from": record.queued.forked_from, "forks": forks, "duplicate_of": record.duplicate_of}
     summary = record.summary() | {key: value for key, value in links.items() if value}
     if output is not Output.table:
         print_object(summary, output)

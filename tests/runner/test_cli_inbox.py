@@ -31,9 +31,9 @@ def call(ledger: Ledger, *words: str, code: int = 0) -> str:
     return result.output
 
 
-def put(ledger: Ledger, *damage: str) -> Task[object]:
+def put(ledger: Ledger, *damage: str, key: str | None = None) -> Task[object]:
     with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
-        task = ledger.functions["note"].using(connection=connection).enqueue("it")
+        task = ledger.functions["note"].using(connection=connection, unique=key).enqueue("it")
         for statement in damage:
             connection.execute(statement)
     return task
@@ -74,3 +74,7 @@ def test_other_commands_know_a_task_in_the_inbox(ledger: Ledger) -> None:
     other = put(ledger)
     call(ledger, "task", "cancel", other.id, "--reason", "test")
     assert (task.state, other.state) == ("waiting", "cancelled")
+    for unique in (put(ledger, key="k"), put(ledger, key="k")):
+        catch_up_all(ledger)
+        shown = json.loads(call(ledger, "task", "show", unique.id, "-o", "json"))
+    assert shown["duplicate_of"] == unique.duplicate_of is not None
