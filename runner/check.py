@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ledger import events as e
 from ledger import inbox, past
 from ledger.api import Ledger
+from ledger.copying import copied_upto
 from ledger.errors import CorruptEvent, LedgerError
 from ledger.events import Event, KeyReserved
 from ledger.ids import TASK_PREFIX
@@ -85,11 +86,11 @@ class _Log:
 
     def problems(self, snapshot: Snapshot) -> Iterator[str]:
         """Yield what is wrong."""
-        position = 0
+        position, copied = 0, copied_upto(snapshot)
         while raws := snapshot.events_after(position, BATCH):
             for raw in raws:
                 self.count += 1
-                if self._is_deep and self._is_gapless and raw[0] != position + 1:
+                if self._is_deep and self._is_gapless and raw[0] != position + 1 and raw[0] > copied:
                     yield f"positions {position + 1} to {raw[0] - 1} are missing"
                 position = raw[0]
                 yield from self._event(snapshot, raw)

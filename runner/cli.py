@@ -17,6 +17,7 @@ from runner import (
     cli_compare,
     cli_config,
     cli_controls,
+    cli_copy,
     cli_database,
     cli_enqueue,
     cli_export,
@@ -83,6 +84,7 @@ app.add_typer(cli_projections.projection, name="projection")
 app.add_typer(cli_report.report, name="report")
 app.add_typer(cli_database.database, name="db")
 cli_database.database.command("grants")(cli_postgres.grants)
+cli_database.database.command("copy")(cli_copy.copy)
 app.add_typer(cli_config.configuration, name="config")
 app.command("enqueue")(cli_enqueue.enqueue)
 app.command("export")(cli_export.export)
