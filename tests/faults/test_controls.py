@@ -67,8 +67,9 @@ def test_limits_hold_exactly_over_three_workers(site: Site) -> None:
     assert reached == {scope: LIMITS[scope] for scope in reached}
 
 
-def test_limits_hold_while_workers_are_killed(site: Site) -> None:
+def test_limits_hold_while_workers_are_killed(each_site: Site) -> None:
     """Attempts of killed workers count until their loss is recorded; no claim comes too early."""
+    site = each_site
     seed = secrets.token_hex(4)
     print("seed", seed)
     dice = random.Random(seed)
@@ -104,8 +105,9 @@ def test_a_limit_set_during_load_holds_from_its_position_on(site: Site) -> None:
     assert check(site)["task", "work"] > 5
 
 
-def test_a_paused_queue_is_left_alone_under_load(site: Site) -> None:
+def test_a_paused_queue_is_left_alone_under_load(each_site: Site) -> None:
     """From the pause on nothing of the queue is claimed by anybody, others go on; resumed, it is worked to its end."""
+    site = each_site
     site.enqueue(*[("work_async", (5,))] * 250, queue="mail")
     site.enqueue(*[("work", (5,))] * 50)
     run = site.command("run", "--workers", "2")
@@ -168,8 +170,9 @@ def test_a_task_that_clears_caches_ends_in_its_old_process(site: Site) -> None:
     )
 
 
-def test_disabled_runners_finish_what_runs_and_stay(site: Site) -> None:
+def test_disabled_runners_finish_what_runs_and_stay(each_site: Site) -> None:
     """--wait waits for what runs, exit code 1 if it still does; nothing is claimed until they are enabled."""
+    site = each_site
     site.enqueue(("hold", ("go",)))
     run = site.command("run", "--workers", "2")
     wait_until(lambda: site.begun() == 1, "it holds", site)

@@ -23,10 +23,10 @@ from runner.cli import app
 REASON = "the mail server is back"
 
 
-@pytest.fixture
-def ledger() -> Ledger:
+@pytest.fixture(params=["memory", "postgres"])
+def ledger(request: pytest.FixtureRequest) -> Ledger:
     """A ledger with a task that fails at once, one that is retried in an hour, and one that works."""
-    ledger = memory_ledger()
+    ledger: Ledger = memory_ledger() if request.param == "memory" else request.getfixturevalue("postgres_ledgers")()
 
     def fail(number: int = 0) -> None:
         raise ConnectionError("down")

@@ -18,9 +18,12 @@ from tests.api.setup import REASON, count_events, names_of
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def ledger() -> Ledger:
-    return memory_ledger()
+@pytest.fixture(params=["memory", "postgres"])
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    if request.param == "memory":
+        return memory_ledger()
+    made: Ledger = request.getfixturevalue("postgres_ledgers")()
+    return made
 
 
 def names_in_log(ledger: Ledger) -> list[str]:
