@@ -42,7 +42,7 @@ QUEUED = orjson.dumps(
         "labels": [],
     }
 )
-_CLAIMED = orjson.dumps(
+CLAIMED = orjson.dumps(
     {
         "command": "01890a5d-ac96-774b-bcce-b302099a8057",
         "at": "2026-01-01T00:00:00.000000Z",
@@ -101,7 +101,7 @@ def raw_batch_100(directory: Path, count: int) -> float:
         for first in range(0, count, 100):
             batch = names[first : first + 100]
             events = [
-                (2 * (first + n) + version, name, version, "TaskClaimed.v1", _CLAIMED)
+                (2 * (first + n) + version, name, version, "TaskClaimed.v1", CLAIMED)
                 for n, name in enumerate(batch)
                 for version in (1, 2)
             ]

@@ -38,6 +38,7 @@ _CREATE = (
     "create_sequence",
     "create_events",
     "create_tracking",
+    "create_passed",
     "create_refusal",
     "refuse_change",
     "create_readable",
@@ -52,11 +53,12 @@ _YES = ("1", "y", "yes", "t", "true", "on")
 class PostgresStore:
     """A log in one schema of a PostgreSQL database; making one does no I/O.
 
-    Units that read and write take turns, in all processes, by an advisory lock; appending alone (`extend`) waits for
-    nobody. *clock* is for tests: without it the database's is asked.
+    Units that read and write take turns, in all processes, by an advisory lock, which those of `share` take together;
+    appending alone (`extend`) waits for nobody. *clock* is for tests: without it the database's is asked.
     """
 
     schema_version = SCHEMA_VERSION
+    can_share = True
     is_gapless = False
 
     def __init__(self, url: str, clock: Clock | None = None, mapper: EventMapper | None = None) -> None:
@@ -97,12 +99,34 @@ class PostgresStore:
             return
         if not self._is_prepared:
             self.prepare()
-        with (
-            SHIELD.up(),
-            self._turn(wait_seconds) as script,
-            self.transactions.begun("BEGIN", script) as (connection, now),
-        ):
-            unit = PostgresUnit(self.mapper, self._tracking, self.order, connection, now)
+        with self._turn(wait_seconds) as script, self._unit(script, is_shared=False) as unit:
+            yield unit
+
+    @contextmanager
+    def share(self) -> Iterator[PostgresUnit]:
+        """Begin a transaction that may write beside others begun so; it waits for none but those of `write`."""
+        if not self._is_prepared:
+            self.prepare()
+        with self._unit(SQL["share"], is_shared=True) as unit:
+            yield unit
+
+    @contextmanager
+    def catching_up(self) -> Iterator[PostgresUnit | None]:
+        """Begin a transaction beside those of `share` that alone catches the views up; None where another one does.
+
+        Its commit does not wait for the disk: what it folds is in the log, and who builds on it waits for both.
+        """
+        with self.share() as unit:
+            if not unit.rows(SQL["catch_up_alone"])[0][0]:
+                yield None
+                return
+            unit.run("SET LOCAL synchronous_commit = off")
+            yield unit
+
+    @contextmanager
+    def _unit(self, script: str, *, is_shared: bool) -> Iterator[PostgresUnit]:
+        with SHIELD.up(), self.transactions.begun("BEGIN", script) as (connection, now):
+            unit = PostgresUnit(self.mapper, self._tracking, self.order, connection, now, is_shared=is_shared)
             self._local.unit = unit
             try:
                 yield unit

@@ -18,6 +18,7 @@ from psycopg import Connection
 from ledger.clock import SystemClock
 from ledger.errors import StorageUnavailable
 from ledger.postgres_connection import LedgerDatastore
+from ledger.postgres_ranges import NEWEST
 from ledger.statements import statements
 from ledger.store import RawEvent
 
@@ -77,6 +78,3 @@ class Order:
                 "there without loss; follow it on the primary"
             )
         return head, set(holders)
-
-
-NEWEST = 2**63 - 1

@@ -10,6 +10,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresProcessR
 from psycopg import RawCursor
 from psycopg.rows import tuple_row
 
+from ledger.postgres_arrays import columns
 from ledger.postgres_connection import LedgerDatastore
 from ledger.postgres_order import Order
 from ledger.statements import statements
@@ -35,9 +36,7 @@ class LedgerRecorder(PostgresProcessRecorder):
         with self.datastore.transaction(commit=True) as cursor:
             positions: list[int] | None = None
             if rows:
-                raw = RawCursor(cursor.connection, row_factory=tuple_row).execute(
-                    SQL["append"], [list(c) for c in zip(*rows, strict=True)]
-                )
+                raw = RawCursor(cursor.connection, row_factory=tuple_row).execute(SQL["append"], columns(rows))
                 [(positions, _, _)] = raw.fetchall()
                 if positions is None or len(positions) < len(rows):
                     raise IntegrityError("a stream has such a version already")

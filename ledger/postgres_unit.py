@@ -17,8 +17,10 @@ from psycopg.errors import UniqueViolation
 from ledger.codec import EventMapper
 from ledger.errors import Conflict
 from ledger.events import Event
+from ledger.postgres_arrays import columns
 from ledger.postgres_connection import LedgerConnection
 from ledger.postgres_order import Order
+from ledger.postgres_ranges import NEWEST, Range, between, is_whole, ranges_of
 from ledger.statements import Statement, statements
 from ledger.store import RawEvent, Recorded
 
@@ -74,6 +76,13 @@ class PostgresReader(ABC):
         [(found,)] = Cursor(self._connection).execute(self._tracking.read, (view,)).fetchall()
         return int(found or 0)
 
+    def passed(self, view: str) -> list[Range]:
+        """Return the ranges above the checkpoint of *view* that its rows contain already."""
+        return self._passed(view, self.checkpoint(view))
+
+    def _passed(self, view: str, checkpoint: int) -> list[Range]:
+        return [(first, last) for first, last in self._query(SQL["passed"], (view, checkpoint))]
+
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Return all rows of a query."""
         return self._query(*adapted(sql, parameters))
@@ -114,6 +123,12 @@ class PostgresSnapshot(PostgresReader):
             self._open, _ = self._begin(False)
         return self._open
 
+    def passed(self, view: str) -> list[Range]:
+        """Return the ranges above the checkpoint of *view* that its rows contain already: those can be read too."""
+        found = super().passed(view)
+        self._horizon = max([self._settled(), *(last for _, last in found)])
+        return found
+
     def _settled(self) -> int:
         if self._open is None:
             self._open, self._horizon = self._begin(True)
@@ -150,10 +165,18 @@ class PostgresUnit(PostgresReader):
     """One open transaction that may write (see `ledger.store.Unit`)."""
 
     def __init__(
-        self, mapper: EventMapper, tracking: Tracking, order: Order, connection: LedgerConnection, now: datetime
+        self,
+        mapper: EventMapper,
+        tracking: Tracking,
+        order: Order,
+        connection: LedgerConnection,
+        now: datetime,
+        *,
+        is_shared: bool = False,
     ) -> None:
         super().__init__(mapper, tracking, order)
         self._open = connection
+        self._is_shared = is_shared
         self.now = now
         self.pid = os.getpid()
         self.lost: Conflict | None = None
@@ -215,16 +238,45 @@ class PostgresUnit(PostgresReader):
 
     def _move(self, view: str, position: int) -> None:
         Cursor(self._open).execute(self._tracking.move, {"application_name": view, "notification_id": position})
+        self.run(SQL["forget_passed"], (view, position))
+
+    def unfolded(self, view: str, limit: int) -> tuple[list[RawEvent], int]:
+        """Return events after the checkpoint of *view* that were not passed; at a gap, wait for whoever may fill it."""
+        checkpoint = self.checkpoint(view)
+        settled = self._order.settled  # before reading: what another thread finds settled later may be missing here
+        passed = self._passed(view, checkpoint)
+        found = self._in_ranges(between(passed, checkpoint), limit)
+        upto = self._reached(checkpoint, passed, found, limit)
+        if upto > settled and not is_whole(passed, [raw[0] for raw in found], checkpoint, upto):
+            self._order.settle(self._open)
+            passed = self._passed(view, checkpoint)
+            found = self._in_ranges(between(passed, checkpoint, upto), limit)
+            upto = found[-1][0] if len(found) == limit else upto
+        self._read = max(self._read, upto)
+        return found, upto
+
+    def _reached(self, checkpoint: int, passed: list[Range], found: list[RawEvent], limit: int) -> int:
+        if len(found) == limit:
+            return found[-1][0]
+        return max([checkpoint, *(last for _, last in passed), *(raw[0] for raw in found[-1:])])
+
+    def _in_ranges(self, ranges: list[Range], limit: int) -> list[RawEvent]:
+        return self._query(SQL["events_in_ranges"], (*columns(ranges), limit)) if ranges else []
 
     def pass_own(self, view: str) -> None:
-        """Move the checkpoint over own events, as far as nobody else's can lie between; see `ledger.store.Unit`."""
+        """Pass own events: the checkpoint moves over those that follow it at once, others are noted as ranges."""
+        if not self._own:
+            return
         checkpoint = self.checkpoint(view)
-        reached = checkpoint
-        for position in self._own:
-            if position == reached + 1:
-                reached = position
-        if reached > checkpoint:
-            self._move(view, reached)
+        ranges = ranges_of(position for position in self._own if position > checkpoint)
+        if ranges and ranges[0][0] == checkpoint + 1 and not self._is_shared:
+            self._move(view, ranges.pop(0)[1])
+        if ranges:
+            self._open.execute(SQL["pass"], (view, *columns(ranges)))
+
+    def unpass(self, view: str) -> None:
+        """Have all that was passed folded after all."""
+        self.run(SQL["forget_passed"], (view, NEWEST))
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement and return the count of rows touched."""
@@ -246,9 +298,9 @@ def appending(rows: list[Row]) -> tuple[Statement, Sequence[Any]]:
     return (SQL["append_one"], rows[0]) if len(rows) == 1 else (SQL["append"], columns(rows))
 
 
-def versions(rows: list[Row]) -> list[list[Any]]:
+def versions(rows: list[Row]) -> list[str]:
     """Return the columns that `events_at` is asked for *rows*."""
-    return [[row[0] for row in rows], [row[1] for row in rows]]
+    return columns([row[:2] for row in rows])
 
 
 def positions_of(rows: list[Row], found: list[Row]) -> list[int]:
@@ -266,18 +318,6 @@ def positions_of(rows: list[Row], found: list[Row]) -> list[int]:
     if len(stored) < len(rows):  # a part of them is no append that was acknowledged
         raise Conflict(f"{len(stored)} of {len(rows)} events are in the log already")
     return [stored[row[0], row[1]][0] for row in rows]
-
-
-def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Return *rows* as columns of one type each, as arrays need them."""
-    return [_of_one_type(column) for column in zip(*rows, strict=True)]
-
-
-def _of_one_type(column: Sequence[Any]) -> list[Any]:
-    kinds = set(map(type, column))
-    if float in kinds and int in kinds:
-        return [None if value is None else float(value) for value in column]
-    return [int(value) if value is True or value is False else value for value in column]
 
 
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")

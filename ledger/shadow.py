@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ledger.errors import Conflict
 from ledger.events import Event
-from ledger.store import RawEvent, Recorded, Snapshot, Store
+from ledger.store import RawEvent, Recorded, Snapshot, Store, Unit
 
 
 class ShadowUnit:
@@ -76,6 +76,10 @@ class ShadowUnit:
         """Return the position up to which *view* has folded."""
         return self._snapshot.checkpoint(view)
 
+    def passed(self, view: str) -> list[tuple[int, int]]:
+        """Return the ranges of positions above the checkpoint of *view* whose events its rows contain already."""
+        return self._snapshot.passed(view)
+
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query on tables beside the log."""
         return self._snapshot.rows(sql, parameters)
@@ -84,9 +88,17 @@ class ShadowUnit:
         """Refuse to."""
         raise _refused(f"move the checkpoint of {view} to {position}")
 
+    def unfolded(self, view: str, limit: int) -> tuple[list[RawEvent], int]:
+        """Refuse to."""
+        raise _refused(f"catch {view} up by {limit} events")
+
     def pass_own(self, view: str) -> None:
         """Refuse to."""
         raise _refused(f"move the checkpoint of {view}")
+
+    def unpass(self, view: str) -> None:
+        """Refuse to."""
+        raise _refused(f"make {view} anew")
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Refuse to."""
@@ -111,6 +123,7 @@ class ShadowStore:
         """What would have been appended, in order."""
         self.url, self.shown, self.clock = store.url, store.shown, store.clock
         self.schema_version, self.is_gapless = store.schema_version, store.is_gapless
+        self.can_share = False
 
     @property
     def path(self) -> str:
@@ -128,7 +141,11 @@ class ShadowStore:
             yield unit
             self.events = unit.events
 
-    extend = write
+    extend = share = write
+
+    def catching_up(self) -> AbstractContextManager[Unit | None]:
+        """Refuse to."""
+        raise _refused("catch views up")
 
     @contextmanager
     def read(self) -> Iterator[ShadowUnit]:

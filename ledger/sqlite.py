@@ -142,9 +142,22 @@ class SqliteUnit:
         parameters = {"application_name": view, "notification_id": position}
         self._connection.execute(self._recorder.insert_tracking_statement, parameters).fetchall()
 
+    def passed(self, view: str) -> list[tuple[int, int]]:
+        """Return nothing: the checkpoint moves over what is passed."""
+        return []
+
+    def unfolded(self, view: str, limit: int) -> tuple[list[RawEvent], int]:
+        """Return at most *limit* events after the checkpoint of *view*, and up to where they are all."""
+        checkpoint = self.checkpoint(view)
+        found = self.events_after(checkpoint, limit)
+        return found, found[-1][0] if found else checkpoint
+
     def pass_own(self, view: str) -> None:
         """Move the checkpoint to the head: nobody else appends in this transaction's time."""
         self.move_checkpoint(view, self.head())
+
+    def unpass(self, view: str) -> None:
+        """Do nothing: nothing is passed above a checkpoint."""
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -178,6 +191,7 @@ class SqliteStore:
     """A log in one SQLite file, or in memory (``memory:``) for tests."""
 
     schema_version = SCHEMA_VERSION
+    can_share = False
     is_gapless = True
 
     def __init__(self, url: str, clock: Clock, mapper: EventMapper | None = None) -> None:
@@ -235,8 +249,8 @@ class SqliteStore:
                 raise translate(error, self.path) from error
         self._is_prepared = True
 
-    extend = write
-    """One writer at a time: an append alone waits for its turn like any other."""
+    extend = share = catching_up = write
+    """One writer at a time: whatever is to be written waits for its turn like any other."""
 
     def data_version(self) -> int:
         """Return a number that differs after another connection has committed."""

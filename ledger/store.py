@@ -60,6 +60,9 @@ class Snapshot(Protocol):
     def checkpoint(self, view: str) -> int:
         """Return the position up to which *view* has folded, 0 if never."""
 
+    def passed(self, view: str) -> list[tuple[int, int]]:
+        """Return the ranges of positions above the checkpoint of *view* whose events its rows contain already."""
+
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query on tables beside the log."""
 
@@ -86,12 +89,14 @@ class Unit(Snapshot, Appender, Protocol):
     def move_checkpoint(self, view: str, position: int) -> None:
         """Record that *view* has folded up to *position*."""
 
-    def pass_own(self, view: str) -> None:
-        """Move the checkpoint of *view*, which has folded all before, over what this unit appended and brought forward.
+    def unfolded(self, view: str, limit: int) -> tuple[list[RawEvent], int]:
+        """Return at most *limit* events after the checkpoint of *view* that were not passed, and up to where they are all."""
 
-        Where others append meanwhile it stays before the first of theirs: own events are then folded again, which
-        changes nothing.
-        """
+    def pass_own(self, view: str) -> None:
+        """Pass what this unit appended and brought forward: nobody who catches *view* up will fold it again."""
+
+    def unpass(self, view: str) -> None:
+        """Have what was passed above the checkpoint of *view* folded after all: its rows have been made anew."""
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute one statement on tables beside the log and return the count of rows touched."""
@@ -110,6 +115,8 @@ class Store(Protocol):
     clock: Clock
     schema_version: int
     """Of the log's tables, as this version makes them."""
+    can_share: bool
+    """Whether several may work the queue at the same time: see `share`."""
     is_gapless: bool
     """Whether every position up to the head has an event; else one that was rolled back may be missing."""
 
@@ -132,6 +139,15 @@ class Store(Protocol):
         Raises:
             StorageUnavailable: The database cannot be used now; nothing was stored.
         """
+
+    def share(self) -> AbstractContextManager[Unit]:
+        """Begin a transaction that may write beside others begun so, but beside none of `write`.
+
+        Its caller locks the rows that it decides from, and leaves those alone that others have locked.
+        """
+
+    def catching_up(self) -> AbstractContextManager[Unit | None]:
+        """Begin a transaction beside those of `share` that alone catches the views up; None where another one does."""
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """Begin a transaction that only reads; never waits for writers."""

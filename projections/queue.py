@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -47,6 +47,7 @@ def prepare(unit: Unit) -> None:
     if workers not in (None, _SHAPES[1]):
         unit.run(SQL["drop_workers"])
     _create(unit)
+    unit.unpass(VIEW)
     checkpoint = unit.checkpoint(VIEW)
     if queue is None and checkpoint:
         unit.insert_many(SQL["put_row"], sorted(fold_log(unit, checkpoint).values()))
@@ -65,39 +66,44 @@ def is_prepared(snapshot: Snapshot) -> bool:
     return snapshot.rows(SQL["shapes"])[0] == _SHAPES and control_fold.is_prepared(snapshot)
 
 
-def catch_up(unit: Unit, limit: int = BATCH) -> bool:
-    """Fold at most *limit* events after the checkpoint into rows; return whether the view is at the head then.
+def catch_up(unit: Unit, limit: int = BATCH, *, with_inbox: bool = True) -> bool:
+    """Fold at most *limit* events after the checkpoint into rows; return whether that was all there were.
 
-    What waits in the inbox is taken into the log before.
+    What waits in the inbox is taken into the log before, if *with_inbox*.
 
     Raises:
         CorruptEvent: An event cannot be read; the view stays where it was.
     """
-    is_emptied = inbox.take_in(unit)
-    raws = unit.events_after(unit.checkpoint(VIEW), limit)
-    if not raws:
-        return is_emptied
-    folded = Fold(unit)
-    folded.take(raws)
-    folded.write()
-    unit.move_checkpoint(VIEW, raws[-1][0])
-    return is_emptied and (len(raws) < limit or not unit.events_after(raws[-1][0], 1))
+    is_emptied = not with_inbox or inbox.take_in(unit)
+    raws, upto = unit.unfolded(VIEW, limit)
+    if raws:
+        folded = Fold(unit)
+        folded.take(raws)
+        folded.write()
+    if upto > unit.checkpoint(VIEW):
+        unit.move_checkpoint(VIEW, upto)
+    # Rows are held from now on: looking on here could wait for somebody who waits for these.
+    return is_emptied and len(raws) < limit
 
 
 class Fold:
-    """The net effect of a batch of events on the rows: rows are loaded when first touched and written once."""
+    """The net effect of a batch of events on the rows: rows are loaded together and written once.
 
-    def __init__(self, unit: Unit) -> None:
+    For *reading* alone it holds nobody's rows.
+    """
+
+    def __init__(self, unit: Unit, *, reading: bool = False) -> None:
         self._unit = unit
+        self._rows_of_tasks = SQL["rows_of_tasks" if reading else "hold_rows_of_tasks"]
         self._schedules = ScheduleFold(unit)
         self._controls = ControlFold(unit)
         self.live: dict[str, tuple[int, TaskState] | None] = {}
         """Task id → position of TaskQueued and state after the batch, None when the task has ended."""
-        self.stored: dict[str, int] = {}
-        """Task id → position of the rows that were loaded."""
+        self._rows: dict[str, tuple[int, TaskState]] = {}
 
-    def take(self, raws: Iterable[RawEvent]) -> None:
+    def take(self, raws: Sequence[RawEvent]) -> None:
         """Fold stored events in order."""
+        self._load({raw[1][_PREFIX_LENGTH:] for raw in raws if raw[1].startswith(TASK_PREFIX) and raw[2] > 1})
         decode = self._unit.decode
         for raw in raws:
             # Every event is decoded, also those of other streams: damage is never passed over in silence.
@@ -113,9 +119,10 @@ class Fold:
         if isinstance(event, TaskQueued):
             self.live[task_id] = position, evolve(TaskState(task_id), event)
             return
-        before = self._load(task_id)
+        before = self.live[task_id] if task_id in self.live else self._rows.get(task_id)
         if before is None:
-            self.live[task_id] = self._replay(task_id, position, event)
+            # Its row left with its end, also where a runner has brought that forward: only a retry opens a next round.
+            self.live[task_id] = self._replay(task_id, position, event) if isinstance(event, TaskRetried) else None
         elif event.originator_version > before[1].version:  # else a runner has brought the row forward already
             self.live[task_id] = None if ends(event) else (before[0], evolve(before[1], event))
 
@@ -130,14 +137,17 @@ class Fold:
             return None
         return self._first_position(task_id, position), state
 
-    def _load(self, task_id: str) -> tuple[int, TaskState] | None:
-        if task_id in self.live:
-            return self.live[task_id]
-        found = self._unit.rows(SQL["row_of_task"], (task_id,))
-        if not found:
-            return None
-        self.stored[task_id] = found[0][0]
-        return found[0][0], TaskState._make(found[0][1:])
+    def _load(self, task_ids: set[str]) -> None:
+        """Load the rows of the tasks, where there are any that were not yet: nobody changes them from now on."""
+        if not (asked := task_ids - self._rows.keys()):
+            return
+        for row in self._unit.rows(self._rows_of_tasks, (orjson.dumps(sorted(asked)).decode(),)):
+            self._rows[row[1]] = row[0], TaskState._make(row[1:])
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """Task id → position of the rows that the batch changes."""
+        return {task_id: self._rows[task_id][0] for task_id in self.live if task_id in self._rows}
 
     def _first_position(self, task_id: str, position: int) -> int:
         found = self._unit.rows(SQL["position_of_first"], (TASK_PREFIX + task_id,))
@@ -145,7 +155,8 @@ class Fold:
 
     def write(self) -> None:
         """Write the net effect."""
-        gone = [self.stored[task_id] for task_id, one in self.live.items() if one is None and task_id in self.stored]
+        stored = self.stored
+        gone = [stored[task_id] for task_id, one in self.live.items() if one is None and task_id in stored]
         if gone:
             self._unit.run(SQL["delete_rows"], (orjson.dumps(gone).decode(),))
         rows = [(one[0], *one[1]) for one in self.live.values() if one is not None]
@@ -182,8 +193,8 @@ def rebuild(ledger: Ledger) -> int:
         return unit.head()
 
 
-def fold_log(snapshot: Snapshot, upto: int | None = None) -> dict[str, Row]:
-    """Return the live rows by task id that a fresh fold of the log (up to position *upto*) gives.
+def fold_log(snapshot: Snapshot, upto: int | None = None, passed: Sequence[tuple[int, int]] = ()) -> dict[str, Row]:
+    """Return the live rows by task id that a fresh fold of the log (up to position *upto*, and *passed*) gives.
 
     The log is read newest first, so that a task's end is met before the events that led to it: those are decoded,
     since damage is never passed over, but not folded.
@@ -192,10 +203,13 @@ def fold_log(snapshot: Snapshot, upto: int | None = None) -> dict[str, Row]:
     ended: set[str] = set()
     later: dict[str, list[Event]] = {}
     decode = snapshot.decode
-    position = 1 + (snapshot.head() if upto is None else upto)
+    upto = snapshot.head() if upto is None else upto
+    position = 1 + max([upto, *(last for _, last in passed)])
     while raws := snapshot.events_before(position, REBUILD_BATCH):
         for raw in raws:
             position, stream = raw[0], raw[1]
+            if position > upto and not any(first <= position <= last for first, last in passed):
+                continue
             event = decode(raw)
             if stream in ended:
                 if raw[2] == 1:
@@ -217,7 +231,7 @@ def verify(ledger: Ledger) -> list[str]:
     catch_up_all(ledger)
     with ledger.store.read() as snapshot:
         checkpoint = snapshot.checkpoint(VIEW)
-        folded = fold_log(snapshot, checkpoint)
+        folded = fold_log(snapshot, checkpoint, snapshot.passed(VIEW))
         live = {row[1]: row for row in snapshot.rows(SQL["all_rows"])}
     differences = [f"task {task_id}: the live row is missing" for task_id in folded.keys() - live.keys()]
     differences += [f"task {task_id}: a live row that the log does not give" for task_id in live.keys() - folded.keys()]

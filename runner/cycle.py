@@ -115,7 +115,8 @@ class Cycle:
         self._actor = "worker:" + worker
         self._queues = frozenset(queues)
         self._takes = takes
-        self._is_prepared = False
+        self.is_prepared = False
+        """Whether the views are known to be there."""
         self._watch = ClockWatch(ledger)
         self._controls: Controls | None = None
         self._finder = Finder(self._is_ours, takes, present_name(ledger.functions))
@@ -133,7 +134,7 @@ class Cycle:
         with self._ledger.store.write() as unit:
             began = clock.monotonic()
             turn.waited_seconds = began - asked
-            if not self._is_prepared and not is_prepared(unit):
+            if not self.is_prepared and not is_prepared(unit):
                 prepare(unit)
             if not catch_up(unit):
                 turn.is_behind = True
@@ -143,15 +144,14 @@ class Cycle:
             if any(one.children or is_run_id(one.claimed.state.task_id) for one in finished):
                 _catch_up_own(unit)
             self._expire(unit, act, turn)
-            self._watch.look(to_us(unit.now))
-            turn.jump_seconds = self._watch.jump_seconds
-            if self._may_begin(unit, turn):
+            self.look_at_clock(unit, turn)
+            if self.may_begin(unit, turn):
                 self._fire(unit, act, turn)
-                self._plan(unit, free, act, turn, is_idle=is_idle)
+                unit.append(self.plan(unit, free, act, turn, is_idle=is_idle))
             turn.running = unit.rows(SQL["count_running"])[0][0]
             unit.pass_own(VIEW)
             turn.held_seconds = clock.monotonic() - began
-        self._is_prepared = True
+        self.is_prepared = True
         return turn
 
     def _expire(self, unit: Unit, act: c.Act, turn: Turn) -> None:
@@ -161,8 +161,18 @@ class Cycle:
         if expired.has_run:
             _catch_up_own(unit)
 
-    def _may_begin(self, unit: Unit, turn: Turn) -> bool:
-        """Read what governs the claims: the view is at the head here, and nobody else writes before this commits."""
+    def look_at_clock(self, unit: Unit, turn: Turn) -> None:
+        """Notice if the clock was set since the last turn."""
+        self._watch.look(to_us(unit.now))
+        turn.jump_seconds = self._watch.jump_seconds
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether limits were in force when it was last asked whether claims may be made."""
+        return self._controls is not None and not self._controls.limits.is_empty
+
+    def may_begin(self, unit: Unit, turn: Turn) -> bool:
+        """Read what governs the claims: the view has all of that, and nobody changes it before this commits."""
         self._controls = controls = read_controls(unit, self._controls)
         run, worker = self.begun
         if controls.stop is not None and run is not None and controls.stop.position > run:
@@ -202,13 +212,18 @@ class Cycle:
         unit.run("RELEASE plain")
         events: list[Event] = []
         for one in finished:
-            state, said = _told(one.claimed.state, one.progress, act)
+            state, said = told(one.claimed.state, one.progress, act)
             events += [*said, *decide(state, one.command, act)]
         unit.append(events)
         return True
 
-    def _plan(self, unit: Unit, free: int, act: c.Act, turn: Turn, *, is_idle: bool) -> None:
-        """Claim what the plan says, and note when it will say more."""
+    def plan(
+        self, unit: Unit, free: int, act: c.Act, turn: Turn, *, is_idle: bool, seen: int | None = None
+    ) -> list[Event]:
+        """Claim what the plan says, and note when it will say more; return the events, to be appended.
+
+        The view is at *seen*, by default at the head.
+        """
         assert self._controls is not None
         limits, now_us = self._controls.limits, to_us(unit.now)
         if self._takes == "fresh":
@@ -217,17 +232,18 @@ class Cycle:
         if free > 0:
             found = self._finder.find(unit, limits, free, now_us, is_idle=is_idle)
             turn.next_due_us = earlier(turn.next_due_us, found.next_due_us)
-            self._claim(unit, found.plan.claims, act, turn)
+            return self._claim(unit, found.plan.claims, act, turn, seen)
+        return []
 
     def _is_ours(self, name: str, queue: str) -> bool:
         is_served = name in self._ledger.functions and (not self._queues or queue in self._queues)
         return is_served and self._controls is not None and self._controls.paused(queue) is None
 
-    def _claim(self, unit: Unit, rows: Sequence[Row], act: c.Act, turn: Turn) -> None:
+    def _claim(self, unit: Unit, rows: Sequence[Row], act: c.Act, turn: Turn, seen: int | None) -> list[Event]:
         if not rows:
-            return
-        seen = unit.head()
+            return []
         events: list[Event] = []
+        seen = unit.head() if seen is None else seen
         claim = c.Claim(worker=self._worker, seen=seen, code_version=self._code_version)
         asked = orjson.dumps([row[0] for row in rows]).decode()
         requests = dict(unit.rows(SQL["requests"], (asked,)))
@@ -236,8 +252,8 @@ class Cycle:
             events += caused
             queued = orjson.loads(requests[row[0]])
             turn.claims.append(Claimed(row[0], after, queued.get("args", {}), queued["retry"]))
-        unit.append(events)
         unit.run(SQL["claim_rows"], (self._worker, to_us(unit.now), asked))
+        return events
 
     def _claim_one(self, unit: Unit, state: TaskState, claim: c.Claim, act: c.Act) -> tuple[TaskState, list[Event]]:
         if state.key_held and state.unique_until == "start":
@@ -263,7 +279,7 @@ def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
     )
     if is_late and _is_recorded(unit, finished, act):
         return 0
-    state, said = _told(state, finished.progress, act)
+    state, said = told(state, finished.progress, act)
     after, events = acts.settle(unit, state, finished.command, act)
     unit.append([*said, *events])
     if finished.children and not is_late and isinstance(finished.command, c.Succeed):
@@ -272,7 +288,7 @@ def record_one(unit: Unit, finished: Finished, act: c.Act) -> int:
     return int(is_late and bool(events))
 
 
-def _told(state: TaskState, progress: c.Progress | None, act: c.Act) -> tuple[TaskState, list[Event]]:
+def told(state: TaskState, progress: c.Progress | None, act: c.Act) -> tuple[TaskState, list[Event]]:
     """Return the task after what its attempt said last of its progress, and the event of that."""
     events = [] if progress is None else decide(state, progress, act)
     for event in events:

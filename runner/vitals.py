@@ -96,7 +96,7 @@ def _tasks(snapshot: Snapshot) -> Tasks:
     if not is_prepared(snapshot):
         states = [TaskState._make(row[1:]) for row in fold_log(snapshot).values()] + _arriving(snapshot)
         return Tasks(snapshot, False, "[]", states, now_us)
-    fold = Fold(cast(Unit, snapshot))  # it reads; only its `write` would write
+    fold = Fold(cast(Unit, snapshot), reading=True)
     fold.take(snapshot.events_after(snapshot.checkpoint(VIEW), MOST_BESIDE))
     states = [one[1] for one in fold.live.values() if one is not None] + _arriving(snapshot)
     return Tasks(snapshot, True, orjson.dumps(list(fold.stored.values())).decode(), states, now_us)

@@ -20,8 +20,9 @@ from ledger.retry import Retry
 from ledger.store import Unit
 from ledger.task import CANCEL_GRACE_SECONDS, TaskState
 from projections.queue import SQL, is_prepared, prepare
+from runner.beside import cycle_of
 from runner.board import DONE, Board
-from runner.cycle import Begun, Claimed, Cycle, Finished, Turn
+from runner.cycle import Begun, Claimed, Finished, Turn
 from runner.echo import Echo
 from runner.heartbeat import host_name, show
 from runner.hygiene import Hygiene
@@ -64,7 +65,7 @@ class Worker:
         self._options = options
         self._board = board
         self._log = Log(options.run.log_format, worker=options.worker)
-        self._cycle = Cycle(
+        self._cycle = cycle_of(
             ledger, options.worker, options.run.queues, options.takes, code_version=options.run.code_version
         )
         self._notices = Notices(ledger, options.run, options.worker, self._log)

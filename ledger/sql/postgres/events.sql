@@ -21,6 +21,15 @@ CREATE TABLE notification_tracking (
     notification_id bigint
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 
+-- create_passed --
+-- Ranges of positions above a view's checkpoint whose events were brought into its rows by those who appended them.
+CREATE TABLE passed (
+    view text COLLATE "C" NOT NULL,
+    first bigint NOT NULL,
+    last bigint NOT NULL,
+    PRIMARY KEY (view, first)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
+
 -- create_refusal --
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -41,8 +50,8 @@ SELECT notification_id AS position, originator_id AS stream, originator_version 
   FROM stored_events;
 
 -- create_keys --
--- The first half of this log's advisory locks; the second is 1 for the order of positions, 2 for the turn. It is fixed
--- here, so that renaming or restoring the schema does not part readers from appenders.
+-- The first half of this log's advisory locks; the second is 1 for the order of positions, 2 for the turn, 3 for catching
+-- up. It is fixed here, so that renaming or restoring the schema does not part readers from appenders.
 DO $$ BEGIN
     EXECUTE format('CREATE FUNCTION lock_key() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS %L',
                    'SELECT ' || (hashtext(current_schema()) & 2147483647));
@@ -143,6 +152,22 @@ SELECT pg_advisory_xact_lock(1464616007, hashtext($1));
 -- turn --
 SELECT pg_advisory_xact_lock(lock_key(), 2);
 
+-- share --
+SELECT pg_advisory_xact_lock_shared(lock_key(), 2);
+
+-- catch_up_alone --
+-- Whether nobody else catches the views up.
+SELECT pg_try_advisory_xact_lock(lock_key(), 3);
+
+-- passed --
+SELECT first, last FROM passed WHERE view = $1 AND last > $2 ORDER BY first;
+
+-- pass --
+INSERT INTO passed SELECT $1, * FROM unnest($2::bigint[], $3::bigint[]);
+
+-- forget_passed --
+DELETE FROM passed WHERE view = $1 AND last <= $2;
+
 -- present --
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
@@ -165,6 +190,14 @@ SELECT pg_is_in_recovery(), (SELECT coalesce(max(notification_id), 0) FROM store
 -- events_between --
 SELECT notification_id, originator_id, originator_version, topic, state FROM stored_events
  WHERE notification_id > $1 AND notification_id <= $2 ORDER BY notification_id LIMIT $3;
+
+-- events_in_ranges --
+-- The first events, in order, of ranges of positions given as columns in their order.
+SELECT e.* FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS r(first, last, n)
+  CROSS JOIN LATERAL (
+      SELECT notification_id, originator_id, originator_version, topic, state FROM stored_events
+       WHERE notification_id >= r.first AND notification_id <= r.last ORDER BY notification_id LIMIT $3) AS e
+ ORDER BY r.n, e.notification_id LIMIT $3;
 
 -- events_before --
 SELECT notification_id, originator_id, originator_version, topic, state FROM stored_events

@@ -11,6 +11,7 @@ GRANT SELECT ON "schema".events TO "app", "report";
 GRANT SELECT, INSERT, UPDATE, DELETE ON "schema".inbox TO "app";
 -- What can be made anew from the log, and heartbeats and output, which are no part of it.
 GRANT SELECT, INSERT, UPDATE ON "schema".notification_tracking TO "app";
+GRANT SELECT, INSERT, DELETE ON "schema".passed TO "app";
 GRANT SELECT, INSERT, UPDATE, DELETE ON "schema".queue, "schema".workers, "schema".schedules, "schema".components,
       "schema".marks, "schema".limits, "schema".output, "schema".output_attempts,
       "schema".deliveries TO "app";

@@ -95,6 +95,14 @@ DROP TABLE IF EXISTS queue;
 -- drop_workers --
 DROP TABLE IF EXISTS workers;
 
+-- rows_of_tasks --
+-- The rows of the tasks of a JSON list of ids.
+SELECT * FROM queue WHERE task_id IN (SELECT json_array_elements_text($1::json));
+
+-- hold_rows_of_tasks --
+-- The same, held to the end of the transaction; all who wait for rows do so in the order of positions.
+SELECT * FROM queue WHERE task_id IN (SELECT json_array_elements_text($1::json)) ORDER BY position FOR UPDATE;
+
 -- row_of_task --
 SELECT * FROM queue WHERE task_id = $1;
 
@@ -125,8 +133,10 @@ DELETE FROM queue WHERE position = $1;
 
 -- delete_rows_at_versions --
 -- Of a JSON list of [position, version]: the rows that still stand at their version.
-DELETE FROM queue AS q USING json_array_elements($1::json) AS j
- WHERE q.position = (j->>0)::bigint AND q.version = (j->>1)::bigint;
+DELETE FROM queue WHERE position IN (
+    SELECT q.position FROM queue AS q
+      JOIN json_array_elements($1::json) AS j ON q.position = (j->>0)::bigint AND q.version = (j->>1)::bigint
+     ORDER BY q.position FOR UPDATE OF q);
 
 -- claim_rows --
 -- The rows at a JSON list of positions, as TaskClaimed by one worker at one time leaves them.
@@ -167,16 +177,19 @@ WITH RECURSIVE g AS (
 SELECT q.* FROM g JOIN queue AS q ON q.position = g.position ORDER BY q.name, q.queue, q.priority;
 
 -- due_rows --
--- The first due tasks without a key of one name, queue and priority, at most so often lost before, that have not expired.
+-- The first due tasks without a key of one name, queue and priority, at most so often lost before, that have not expired
+-- and that nobody else is about to claim.
 SELECT * FROM queue
  WHERE status = 'waiting' AND concurrency_key IS NULL AND name = $1 AND queue = $2 AND priority = $3 AND due_us <= $4
-   AND lost <= $5 AND (expires_us IS NULL OR expires_us > $4) ORDER BY due_us, position LIMIT $6;
+   AND lost <= $5 AND (expires_us IS NULL OR expires_us > $4) ORDER BY due_us, position LIMIT $6
+   FOR UPDATE SKIP LOCKED;
 
 -- keyed_due_rows --
 -- The same of tasks with a key.
 SELECT * FROM queue
  WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND name = $1 AND queue = $2 AND priority = $3 AND due_us <= $4
-   AND lost <= $5 AND (expires_us IS NULL OR expires_us > $4) ORDER BY due_us, position LIMIT $6;
+   AND lost <= $5 AND (expires_us IS NULL OR expires_us > $4) ORDER BY due_us, position LIMIT $6
+   FOR UPDATE SKIP LOCKED;
 
 -- keys --
 -- The next keys after one, in their order, of the tasks of one name, queue and priority: each with its first due time.
@@ -200,7 +213,8 @@ SELECT key, (SELECT min(due_us) FROM queue
 SELECT * FROM queue
  WHERE status = 'waiting' AND concurrency_key IS NOT NULL
    AND name = $1 AND queue = $2 AND priority = $3 AND concurrency_key = $4 AND due_us <= $5
-   AND lost <= $6 AND (expires_us IS NULL OR expires_us > $5) ORDER BY due_us, position LIMIT $7;
+   AND lost <= $6 AND (expires_us IS NULL OR expires_us > $5) ORDER BY due_us, position LIMIT $7
+   FOR UPDATE SKIP LOCKED;
 
 -- requests --
 -- What the tasks at a JSON list of positions were queued with.

@@ -90,6 +90,14 @@ DROP TABLE IF EXISTS queue;
 -- drop_workers --
 DROP TABLE IF EXISTS workers;
 
+-- rows_of_tasks --
+-- The rows of the tasks of a JSON list of ids.
+SELECT * FROM queue WHERE task_id IN (SELECT value FROM json_each(?));
+
+-- hold_rows_of_tasks --
+-- The same. (Nobody else writes meanwhile.)
+SELECT * FROM queue WHERE task_id IN (SELECT value FROM json_each(?));
+
 -- row_of_task --
 SELECT * FROM queue WHERE task_id = ?;
 
