@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -93,7 +94,7 @@ def test_idle_on_postgres(benchmark: Any, server: str) -> None:
     """Transactions a second that one waiting worker costs the server, with a task queued for tomorrow."""
     ledger = filled(server, 0)
     task = ledger.functions["noop"]
-    task.using(run_after=86_400).enqueue(number=0)
+    task.using(run_after=timedelta(days=1)).enqueue(number=0)
     rates: list[float] = []
     count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
     with support.workers(ledger.url, "--workers", "1"):

@@ -25,6 +25,7 @@ from ledger.postgres_order import Order
 from ledger.postgres_recorder import LedgerRecorder
 from ledger.postgres_transactions import Transactions
 from ledger.postgres_unit import PostgresSnapshot, PostgresUnit, Tracking
+from ledger.postgres_watch import Watch
 from ledger.shield import SHIELD
 from ledger.statements import statements
 
@@ -43,6 +44,7 @@ _CREATE = (
     "refuse_change",
     "create_readable",
     "create_keys",
+    "create_wake",
     "create_append",
     "create_append_one",
     "create_version",
@@ -248,6 +250,10 @@ class PostgresStore:
         if not self._is_prepared:
             self.prepare()
         return int(self.transactions.ask(lambda connection: self.datastore.ask(connection, SQL["data_version"])[0]))
+
+    def watch(self) -> Watch | None:
+        """Return what hears of commits, for the caller to close; None where none can be had now."""
+        return Watch.open(self.datastore)
 
     def wal_path(self) -> None:
         """Return None: there is no file to watch."""

@@ -25,6 +25,14 @@ _DEFAULTS = {
 }
 
 
+_LONGEST_CHANNEL = 63
+
+
+def channel_of(schema: str) -> str:
+    """Return the channel on which commits to the ledger in *schema* are told: ``workledger_`` and as much of it as fits."""
+    return f"workledger_{schema}"[:_LONGEST_CHANNEL]
+
+
 class Address(NamedTuple):
     """Where a ledger is."""
 

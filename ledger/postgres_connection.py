@@ -145,6 +145,23 @@ class LedgerDatastore(PostgresDatastore):
                 self._pool = self._make_pool()
             return self._pool
 
+    def new_connection(self) -> LedgerConnection:
+        """Return a connection beside the pool, checked; the caller closes it.
+
+        Raises:
+            StorageUnavailable: There is none.
+        """
+        try:
+            connection: LedgerConnection = self._connect(**self.address.parameters)
+        except psycopg.Error as error:
+            raise translate(error, self.shown) from error
+        try:
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _make_pool(self) -> ConnectionPool[LedgerConnection]:
         datastore = weakref.proxy(self)
 

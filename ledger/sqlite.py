@@ -258,6 +258,10 @@ class SqliteStore:
             self.prepare()
         return self.datastore.data_version()
 
+    def watch(self) -> None:
+        """Return None: who waits watches the file of `wal_path`."""
+        return
+
     def wal_path(self) -> Path | None:
         """Return the file that every commit writes to, or None in memory."""
         return None if self.datastore.in_memory else Path(self.path + "-wal")

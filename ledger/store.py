@@ -105,6 +105,29 @@ class Unit(Snapshot, Appender, Protocol):
         """Execute an ``INSERT … VALUES (…)`` of one row for each of *rows*, many rows a step."""
 
 
+class Watch(Protocol):
+    """What hears of commits while a worker rests."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it will hear nothing any more."""
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to hear."""
+
+    def has_heard(self) -> bool:
+        """Return whether it was told of a commit, or is lost."""
+
+    def rest(self) -> None:
+        """Begin to be told: look once more whether there was a commit, then wait."""
+
+    def rise(self) -> None:
+        """Be told no more."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class Store(Protocol):
     """A database that keeps a log."""
 
@@ -157,6 +180,9 @@ class Store(Protocol):
 
     def data_version(self) -> int:
         """Return a number that differs after another connection has committed."""
+
+    def watch(self) -> Watch | None:
+        """Return what hears of commits, for the caller to close; None where there is nothing of the kind now."""
 
     def wal_path(self) -> Path | None:
         """Return the file that every commit writes to, or None."""

@@ -9,9 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ledger.store import Store
+from ledger.store import Store, Watch
 
 POLL_SECONDS = 0.25
+LISTENING_POLL_SECONDS = 2.0
+"""Between looks of one who is told of commits, in case that a word was lost."""
+LOOK_AGAIN_SECONDS = (0.01, 0.05, 0.25)
+"""After it has begun to rest: a commit that looked for those who rest before may still be under way."""
+LISTEN_AGAIN_SECONDS = 5.0
 CONFIRM_SECONDS = 0.008
 CONFIRM_STEP_SECONDS = 0.0005
 DOUBT_SECONDS = 5.0
@@ -22,8 +27,8 @@ class Wake:
     """An interruptible wait for one worker.
 
     A file watch on the write-ahead log tells of commits; `PRAGMA data_version` confirms them, asked again for a few
-    milliseconds because the watch fires before the fsync. Where there is no inotify the version is polled. Making one
-    does no I/O on the database.
+    milliseconds because the watch fires before the fsync. A store that tells of commits itself is listened to. Where
+    there is neither the version is polled. Making one does no I/O on the database.
     """
 
     def __init__(self, store: Store, wal: Path | None) -> None:
@@ -36,6 +41,8 @@ class Wake:
         self._watch: Any = None
         self._doubtful_until = 0.0
         """Until then what was written may still become a commit."""
+        self._ear: Watch | None = None
+        self._listen_at = 0.0
 
     def nudge(self) -> None:
         """End the wait of the other thread now, or its next one at once. Safe in signal handlers."""
@@ -46,6 +53,10 @@ class Wake:
 
     def wait(self, seconds: float, *, for_commits: bool) -> bool:
         """Return after *seconds*, a nudge or, if *for_commits*, somebody else's commit: whether it was that."""
+        if self._ear is not None and self._ear.is_lost:
+            self._ear = None  # it is polled until there is another
+        if for_commits and self._ear is not None:
+            return self._listen(self._ear, time.monotonic() + seconds)
         deadline = time.monotonic() + seconds
         descriptors = [self._read]
         if for_commits and self._watch is not None:
@@ -58,6 +69,28 @@ class Wake:
                 return False
             if for_commits and (ready or is_polling) and self._has_committed(is_written=bool(ready)):
                 return True
+        return False
+
+    def _listen(self, ear: Watch, deadline: float) -> bool:
+        """Wait as `wait` does, told of commits by *ear*."""
+        ear.rest()
+        began = time.monotonic()
+        looks = [began + seconds for seconds in (0.0, *LOOK_AGAIN_SECONDS)]
+        try:
+            while not ear.is_lost and (now := time.monotonic()) < deadline:
+                if now >= looks[0]:
+                    looks = looks[1:] or [now + LISTENING_POLL_SECONDS]
+                    if self._store.data_version() != self._version:
+                        return True
+                    continue
+                ready, _, _ = select.select([self._read, ear.fileno()], [], [], min(deadline, looks[0]) - now)
+                if self._read in ready:
+                    self._drain()
+                    return False
+                if ready and ear.has_heard():
+                    return True
+        finally:
+            ear.rise()
         return False
 
     def _drain(self) -> None:
@@ -89,6 +122,11 @@ class Wake:
         """
         if self._watch is None:
             self._watch = _watch(self._wal)
+        if self._ear is not None:
+            self._ear.has_heard()
+        elif time.monotonic() >= self._listen_at:
+            self._listen_at = time.monotonic() + LISTEN_AGAIN_SECONDS
+            self._ear = self._store.watch()
         self._version = self._store.data_version()
         if self._watch is not None:
             self._watch.read(timeout=0)

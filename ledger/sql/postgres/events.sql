@@ -51,7 +51,7 @@ SELECT notification_id AS position, originator_id AS stream, originator_version 
 
 -- create_keys --
 -- The first half of this log's advisory locks; the second is 1 for the order of positions, 2 for the turn, 3 for catching
--- up. It is fixed here, so that renaming or restoring the schema does not part readers from appenders.
+-- up, 4 for those who rest. It is fixed here, so that renaming or restoring the schema does not part readers from appenders.
 DO $$ BEGIN
     EXECUTE format('CREATE FUNCTION lock_key() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS %L',
                    'SELECT ' || (hashtext(current_schema()) & 2147483647));
@@ -59,6 +59,18 @@ END $$;
 
 -- create_version --
 CREATE OR REPLACE FUNCTION schema_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 2';
+
+-- create_wake --
+-- Tell those who rest that this transaction will have committed, if anybody rests: telling makes commits wait for each
+-- other. The channel is that of `ledger.postgres_address`. Equal words of one transaction are heard once.
+CREATE FUNCTION wake() RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF pg_try_advisory_lock(lock_key(), 4) THEN
+        PERFORM pg_advisory_unlock(lock_key(), 4);
+    ELSE
+        PERFORM pg_notify(left('workledger_' || current_schema(), 63), '');
+    END IF;
+END $$;
 
 -- create_append --
 -- Append events, their positions in the order given, and return these; NULL if all of their versions exist already, and
@@ -93,6 +105,9 @@ BEGIN
         RAISE EXCEPTION 'stream % has a version % already; somebody else was first', taken.stream, taken.version
               USING ERRCODE = 'unique_violation';
     END IF;
+    IF NOT topics <@ ARRAY['TaskClaimed.v1', 'TaskProgressed.v1'] THEN
+        PERFORM wake();
+    END IF;
     transaction := pg_current_xact_id()::text::bigint;
     now_us := extract(epoch FROM clock_timestamp()) * 1000000;
 END $$;
@@ -112,6 +127,9 @@ BEGIN
     VALUES (nextval('positions'), stream, version, event_topic, event_state)
         ON CONFLICT (originator_id, originator_version) DO NOTHING
     RETURNING ARRAY[notification_id] INTO positions;
+    IF event_topic <> ALL (ARRAY['TaskClaimed.v1', 'TaskProgressed.v1']) THEN
+        PERFORM wake();
+    END IF;
     transaction := pg_current_xact_id()::text::bigint;
     now_us := extract(epoch FROM clock_timestamp()) * 1000000;
 END $$;
@@ -167,6 +185,13 @@ INSERT INTO passed SELECT $1, * FROM unnest($2::bigint[], $3::bigint[]);
 
 -- forget_passed --
 DELETE FROM passed WHERE view = $1 AND last <= $2;
+
+-- rest --
+-- Waits for nobody: the other side holds it for no longer than a look.
+SELECT pg_advisory_lock_shared(lock_key(), 4);
+
+-- rise --
+SELECT pg_advisory_unlock_shared(lock_key(), 4);
 
 -- present --
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
