@@ -58,6 +58,7 @@ class Current:
         attempts_left: int | None = None,
         ledger: object = None,
         is_cancelled: Callable[[], bool] = lambda: False,
+        is_lost: Callable[[], bool] = lambda: False,
         open_sink: Callable[[], Sink] | None = None,
         tell: Tell | None = None,
         principals: Principals = _NO_PRINCIPALS,
@@ -79,6 +80,7 @@ class Current:
         """Attempts that may still be used, this one included: 1 is the last; None: without end."""
         self.ledger = ledger
         self._is_cancelled = is_cancelled
+        self._is_lost = is_lost
         self._open_sink = open_sink
         self.opened: Sink | None = None
         """The sink, once this attempt has printed."""
@@ -141,6 +143,15 @@ class Current:
     def cancelled(self) -> bool:
         """Whether somebody asked for this task to end; 30 s later its process is ended."""
         return self._is_cancelled()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the task may soon be another worker's: it was cut off from the database, or its attempt was ended.
+
+        Set when three quarters of the lease have gone by without a heartbeat, and from then on. A task that looks stops
+        before another attempt begins.
+        """
+        return self._is_lost()
 
     def sink(self) -> Sink | None:
         """Return where what this attempt prints is kept, opened at the first call; None where it is not kept."""

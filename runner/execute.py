@@ -79,6 +79,7 @@ def execute(
     mode: OutputMode = "all",
     tell: Tell | None = None,
     run: Run | None = None,
+    is_lost: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """Run one attempt, here or by *run*, and return how it finished, with what it printed where *open_recorder* is given.
 
@@ -93,6 +94,7 @@ def execute(
         **identity(state),
         ledger=ledger,
         is_cancelled=is_cancelled,
+        is_lost=is_lost,
         open_sink=None if mode == "none" else open_recorder,
         tell=tell or latest.tell,
         principals=ledger.principals,

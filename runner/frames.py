@@ -27,7 +27,7 @@ from runner.cycle import Claimed, Finished
 MOST_BYTES = 60_000
 """Of one packet: well below what a socket takes at once."""
 MOST_OUTCOME_BYTES = 64 * 1024 * 1024
-OUTPUT, PROGRESS, MORE, LAST, CANCEL, RAISED = b"o", b"p", b"m", b"l", b"c", b"t"
+OUTPUT, PROGRESS, MORE, LAST, CANCEL, RAISED, LOST = b"o", b"p", b"m", b"l", b"c", b"t", b"x"
 """Kinds of packets: printed text; a word on progress; a part and the last part of a document; the task is to end;
 `TimeLimit` was raised."""
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")

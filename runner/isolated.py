@@ -11,6 +11,7 @@ import socket
 import sys
 import termios
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -90,7 +91,8 @@ class _Attempt:
         self._ledger = ledger
         self._talk = talk
         self._pid = os.getpid()
-        self._is_cancelled = self._is_over = False
+        self._is_over = False
+        self._heard: set[bytes] = set()
         self._word: Word | None = None
         """What was said last of its progress and could not be sent yet."""
         self._claimed, mark = self._receive()
@@ -129,7 +131,8 @@ class _Attempt:
         return Current(
             **identity(self._claimed.state),
             ledger=self._ledger,
-            is_cancelled=self._look_for_cancel,
+            is_cancelled=lambda: self._has_heard(frames.CANCEL),
+            is_lost=lambda: self._has_heard(frames.LOST),
             open_sink=lambda: self._sink,
             tell=self._tell,
             principals=self._ledger.principals,
@@ -145,13 +148,12 @@ class _Attempt:
         except BlockingIOError:
             self._word = word
 
-    def _look_for_cancel(self) -> bool:
-        if not self._is_cancelled:
-            try:
-                self._is_cancelled = self._talk.recv(1, socket.MSG_DONTWAIT) == frames.CANCEL
-            except BlockingIOError:
-                pass
-        return self._is_cancelled
+    def _has_heard(self, word: bytes) -> bool:
+        """Return whether the worker has said *word*."""
+        with suppress(BlockingIOError):
+            while word not in self._heard and (said := self._talk.recv(1, socket.MSG_DONTWAIT)):
+                self._heard.add(said)
+        return word in self._heard
 
     def _failed(self, error: BaseException) -> Finished:
         state = self._claimed.state

@@ -50,6 +50,7 @@ class Bounds:
     is_cancelled: Callable[[], bool]
     deadline: Callable[[], float]
     soft_deadline: float = 0.0
+    is_lost: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class _Attempt:
         self._report: bytes | None = None
         self._killed: str | None = None
         self._kill_at = self._killed_at = 0.0
-        self._is_told = self._is_raised = self.is_server_gone = False
+        self._is_raised = self.is_server_gone = False
+        self._told: set[bytes] = set()
         self._exit: _Exit | None = None
         self._no_process: str | None = None
         self._damage: str | None = None
@@ -200,10 +202,11 @@ class _Attempt:
     def _enforce(self, now: float) -> None:
         """Pass on what has come due: the request to cancel, the timeout, the end."""
         bounds = self._bounds
-        if not self._is_told and bounds.is_cancelled():
-            self._is_told = True
-            with suppress(OSError):
-                self._talk.send(frames.CANCEL)
+        for word, is_so in ((frames.CANCEL, bounds.is_cancelled), (frames.LOST, bounds.is_lost)):
+            if word not in self._told and is_so():
+                self._told.add(word)
+                with suppress(OSError):
+                    self._talk.send(word)
         if self._report is None and bounds.soft_deadline and now >= bounds.soft_deadline and not self._is_raised:
             self._signal(TIME_LIMIT_SIGNAL)  # again and again: it is put off inside a transaction
         if self._report is not None:

@@ -41,6 +41,8 @@ class Held:
     taken_at: float
     is_begun: bool = False
     is_cancelled: bool = False
+    is_lost: bool = False
+    """Another worker may be given the task."""
     soft_deadline: float = 0.0
     thread: int = 0
     deadline: float = 0.0
@@ -195,7 +197,7 @@ class Pool:
         self._begin(held, started)
         is_async = self._ledger.functions[state.name].is_async
         soft = 0.0 if state.timeout is None or is_async else started + state.timeout
-        bounds = Bounds(lambda: held.is_cancelled, lambda: held.deadline, soft)
+        bounds = Bounds(lambda: held.is_cancelled, lambda: held.deadline, soft, lambda: held.is_lost)
         finished = execute(
             self._ledger,
             held.claimed,
@@ -204,6 +206,7 @@ class Pool:
             mode=self._options.output,
             tell=held.progress.tell,
             run=partial(isolation.run, bounds=bounds),
+            is_lost=bounds.is_lost,
         )
         if isolation.is_broken:
             self.unfit = SERVER_GONE
@@ -219,6 +222,7 @@ class Pool:
                 open_recorder=lambda: self._open_recorder(held),
                 mode=self._options.output,
                 tell=held.progress.tell,
+                is_lost=lambda: held.is_lost,
             )
             self._disarm(held)
         except TimeLimit:  # it met the few instructions around the task: the attempt is over its time all the same

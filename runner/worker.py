@@ -49,10 +49,13 @@ QUEUED_SECONDS = 0.001
 REMEMBER_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 LOOK_SECONDS = 1.0
+LOST_AFTER = 0.75
+"""Of a lease without a heartbeat: then attempts are told that they may be another's soon."""
 ECHO_SECONDS = 2.0
 """A worker that ends waits so long for whoever reads what its tasks printed."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NO_RETRY = Retry().stored()
+_ATTEMPT = 1 + TaskState._fields.index("attempt")
 SWITCH_SECONDS = 0.0005
 """Between Python threads. A cycle meets busy tasks at each statement while all writers of the database wait for it."""
 
@@ -84,6 +87,8 @@ class Worker:
         self._is_alone = False
         self._next_beat = 0.0
         self._next_look = 0.0
+        self._lost_at = math.inf
+        """Without another heartbeat others may soon be given what this worker holds."""
         self._started = time.monotonic()
         self._wake = Wake(ledger.store, ledger.store.wal_path())
 
@@ -150,7 +155,7 @@ class Worker:
         self._wake.nudge()
 
     def _register(self) -> None:
-        options = self._options
+        options, began = self._options, time.monotonic()
         with self._ledger.store.write() as unit:
             if not is_prepared(unit):
                 prepare(unit)
@@ -175,6 +180,7 @@ class Worker:
             self._cycle.begun = Begun(options.begun, position)
             self._put_heartbeat(unit)
         self._is_registered = True
+        self._lost_at = began + LOST_AFTER * self._options.run.lease_seconds
         self._log.info("worker_started", pid=os.getpid(), threads=options.run.threads)
 
     def _put_heartbeat(self, unit: Unit) -> None:
@@ -298,6 +304,7 @@ class Worker:
             if not unit.run(SQL["beat"], (to_us(unit.now), self._options.worker)):
                 self._put_heartbeat(unit)
             gone = self._leases.gone(unit, self._options.worker)
+        self._lost_at = now + LOST_AFTER * self._options.run.lease_seconds
         for worker, cause in gone.items():
             ended = end_worker(self._ledger, worker, cause, lost(cause), actor=self._actor)
             self._log.warning("attempts_ended", of=worker, cause=cause, count=len(ended))
@@ -310,6 +317,9 @@ class Worker:
         """
         with self._ledger.store.read() as snapshot:
             rows = snapshot.rows(SQL["rows_of_worker"], (self._options.worker,)) if is_prepared(snapshot) else []
+        own = {(row[1], row[_ATTEMPT]) for row in rows}
+        for key, mine in self._held.items():
+            mine.is_lost = mine.is_lost or (key not in own and mine.taken_at < now)
         for row in rows:
             state = TaskState._make(row[1:])
             held = self._held.get((state.task_id, state.attempt))
@@ -382,6 +392,7 @@ class Worker:
             if os.getppid() != self._options.supervisor:
                 os._exit(4)
             for held in list(self._held.values()):
+                held.is_lost = held.is_lost or now >= self._lost_at
                 if held.soft_deadline and now >= held.soft_deadline:
                     self._pool.raise_time_limit(held)
             time.sleep(WATCH_SECONDS)
