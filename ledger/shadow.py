@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger.errors import Conflict
 from ledger.events import Event
-from ledger.store import RawEvent, Recorded, Snapshot, Store, Unit
+from ledger.store import RawEvent, Recorded, Snapshot, Store, Unit, Watch
 
 
 class ShadowUnit:
@@ -156,6 +156,10 @@ class ShadowStore:
     def data_version(self) -> int:
         """Return a number that differs after another connection has committed."""
         return self._store.data_version()
+
+    def watch(self) -> Watch | None:
+        """Hear nothing: nothing is committed here."""
+        return None
 
     def wal_path(self) -> Path | None:
         """Return the file that every commit writes to."""
