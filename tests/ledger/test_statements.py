@@ -26,6 +26,7 @@ OF_ONE_DIALECT = {
     ("ledger", "roles.sql"): "only a server has roles",
     ("ledger", "events.sql"): "each store has its own log, whose statements only it runs",
     ("ledger", "caller.sql"): "it is said over the caller's connection, by the module of its store",
+    ("ledger", "waypoints.sql"): "copies of views are a file of SQLite's, whatever keeps the log",
     ("projections", "sharing.sql"): "only where workers share the queue do they ask how it stands",
     ("projections", "tasks.sql"): "the report file is SQLite's, whatever keeps the log",
 }

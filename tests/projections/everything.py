@@ -11,6 +11,7 @@ from ledger import Ledger, Retry
 from ledger import commands as c
 from ledger import events as e
 from ledger.acts import act_on, enqueue
+from ledger.forks import fork
 from ledger.ids import mint
 from ledger.ledger_events import OutputPruned
 from ledger.testing import ManualClock, run_queue
@@ -160,7 +161,9 @@ def governed(ledger: Ledger) -> None:
     ledger.controls.disable_runners(**by)
     ledger.controls.enable_runners(**by)
     ledger.controls.clear_caches(**by)
-    ledger.functions["measured"].enqueue().reveal(**by)
+    revealed = ledger.functions["measured"].enqueue()
+    revealed.reveal(**by)
+    fork(ledger, revealed.id, **by)
     run_queue(ledger)
     ledger.controls.stop(**by)
     del ledger.schedules.declarations["nightly"]

@@ -253,6 +253,7 @@ def test_operators_are_those_who_acted(ledger: Ledger) -> None:
         ("RunnersEnabled", "ledger"),
         ("CachesCleared", "ledger"),
         ("ReadRecorded", "ledger"),
+        ("ForkQueued", f"forks:{measured}"),
         ("StopRequested", "ledger"),
         ("ScheduleRetired", "schedule:nightly"),
     ]

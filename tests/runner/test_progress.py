@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from ledger import Ledger, Task, current
@@ -32,6 +31,7 @@ from runner.execute import execute
 from runner.progress import Latest, due, store_progress
 from runner.running import COLUMNS, running_rows, table_rows
 from runner.threads import Held
+from tests.faults.setup import workers_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,10 +63,17 @@ class Place:
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run a worker until the block ends."""
         with subprocess.Popen(
-            self.command("run"), cwd=self.directory, env=self.environment, stderr=subprocess.DEVNULL
+            self.command("run"),
+            cwd=self.directory,
+            env=self.environment,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as process:
             try:
                 yield process
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # its tasks may wait for what will not come
+                raise
             finally:
                 process.terminate()
 
@@ -136,8 +143,8 @@ def test_what_was_stored_outlives_the_worker(place: Place) -> None:
     task = place.queue("plain")
     with place.running() as supervisor:
         until(lambda: task.progress)
-        [worker] = psutil.Process(supervisor.pid).children()
-        worker.send_signal(signal.SIGKILL)
+        [worker] = workers_of(supervisor)
+        os.kill(worker, signal.SIGKILL)
         until(lambda: task.attempts[0].outcome == "lost")
 
     assert task.attempts[0].progress is not None and task.attempts[0].progress.percent == 25
