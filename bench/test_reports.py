@@ -151,3 +151,61 @@ def test_export(benchmark: Any, tmp_path: Path, kind: str, form: str) -> None:
 
     benchmark.pedantic(export, rounds=3)
     support.say(benchmark, wanted="100,000 rows/s-class to Parquet", ours=ours, unit="rows/s")
+
+
+COPIES = 20
+COPYING = (
+    """INSERT INTO attempts SELECT task_id || '-' || :n, {rest} FROM attempts WHERE claimed_position <= :head""",
+    """INSERT INTO tasks SELECT task_id || '-' || :n, {rest} FROM tasks WHERE first_position <= :head""",
+    """INSERT INTO hourly SELECT strftime('%Y-%m-%dT%H:00:00.000000Z', hour, '-' || :n || ' hours'), {rest}
+        FROM (SELECT * FROM hourly ORDER BY hour DESC LIMIT :own)""",
+)
+"""How the rows of the report views of so many tasks are made those of twenty times as many."""
+
+
+def multiplied(database: Path) -> Ledger:
+    """A ledger with 50,000 tasks whose report views have the rows of 1,000,000, with ids and positions of their own."""
+    ledger = worked(database, 50_000)
+    reports = Reports(ledger)
+    head = reports.catch_up()
+    moved = {"claimed_position", "ended_position", "first_position", "last_position"}
+    with closing(sqlite3.connect(reports.path)) as connection:
+        (own,) = connection.execute("SELECT count(*) FROM hourly").fetchone()
+        for statement in COPYING:
+            name = statement.split()[2]
+            [table] = next(view for view in VIEWS if view.name == name).tables
+            rest = ", ".join(f"{c} + :n * :head" if c in moved else c for c in table.columns[1:])
+            for n in range(1, COPIES):
+                connection.execute(statement.format(rest=rest), {"n": n, "head": head, "own": own})
+        connection.commit()
+        assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (50_000 * COPIES,)
+    return ledger
+
+
+LOOKS = {
+    "history": ("history",),
+    "history of a name": ("history", "--filter", "name:noop"),
+    "history of an outcome without rows": ("history", "--filter", "outcome:failed"),
+    "history of one hour": ("history", "--filter", "outcome:succeeded", "--since", "1h"),
+    "tasks by state": ("task", "list", "--filter", "state:waiting"),
+    "stats": ("stats",),
+    "stats by hour": ("stats", "--by", "hour"),
+}
+
+
+def test_looking_back(benchmark: Any, tmp_path: Path) -> None:
+    """First pages of `history` and `stats` over 1,000,000 tasks, each from a cold start of its connections."""
+    ledger = multiplied(tmp_path / "work.db")
+    took: dict[str, list[float]] = {name: [] for name in LOOKS}
+
+    def look() -> None:
+        for name, words in LOOKS.items():
+            started = time.perf_counter()
+            done = CliRunner().invoke(app, ["--url", ledger.url, *words])
+            took[name].append(1000 * (time.perf_counter() - started))
+            assert done.exit_code == 0, done.output
+
+    benchmark.pedantic(look, rounds=5)
+    benchmark.extra_info["wanted"] = "100 ms-class"
+    for name, all_ in took.items():
+        benchmark.extra_info[f"{name}, ms"] = round(statistics.median(all_), 1)
