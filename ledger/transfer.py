@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from ledger.errors import Conflict, CorruptEvent, InvalidValue
+from ledger.errors import Conflict, CorruptEvent, InvalidOption, InvalidValue
 from ledger.hidden import masked
+from ledger.sqlite import SqliteStore
 from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot, Store
 
@@ -98,12 +99,18 @@ def take_in(store: Store, lines: Iterable[bytes]) -> Digest:
     """Store the events of *lines* in an empty log, all of them or none, and return their digest.
 
     Raises:
+        InvalidOption: The store is no SQLite file: a server numbers positions itself, so the log would not be the same.
+
         Conflict: The log is not empty.
 
         InvalidValue: A line is no event, or positions or versions do not follow each other from 1 on.
 
         CorruptEvent: An event cannot be read.
     """
+    if not isinstance(store, SqliteStore):
+        raise InvalidOption(
+            "a log is imported into a SQLite file (--url sqlite:///…); a server numbers positions itself"
+        )
     digest = Digest()
     newest: dict[str, int] = {}
     with store.write() as unit:

@@ -21,8 +21,13 @@ SECRET = "hunter2-secret"
 
 
 def ledger_at(path: Path, clock: ManualClock | None = None) -> Ledger:
-    """Return a ledger in a file with tasks of every fate and a schedule."""
-    ledger = Ledger(f"sqlite:///{path}", clock=clock or ManualClock(START))
+    """Return a ledger in a file with tasks of every fate and schedules."""
+    return ledger_of(f"sqlite:///{path}", clock)
+
+
+def ledger_of(url: str, clock: ManualClock | None = None) -> Ledger:
+    """Return a ledger on the database of *url* with tasks of every fate and schedules."""
+    ledger = Ledger(url, clock=clock or ManualClock(START))
 
     @ledger.task(queue="mail", max_attempts=3, retry=Retry(first=60))
     def flaky(n: int) -> int:
