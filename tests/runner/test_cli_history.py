@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -161,5 +161,7 @@ def test_the_timeline_of_a_task(place: tuple[Ledger, str]) -> None:
     ]  # fmt: skip
     [waiting] = rows(call(ledger, "task", "list", "--state", "waiting", "-o", "jsonl"))
     spans = rows(call(ledger, "task", "timeline", waiting["id"], "-o", "jsonl"))
-    assert {span["what"] for span in spans} <= {"queued", "not due", "due"}
+    assert [span["what"] for span in spans] == ["queued", "not due", "due"]
+    moments = [datetime.fromisoformat(span["end"]) - datetime.fromisoformat(span["begin"]) for span in spans]
+    assert moments[:2] == [timedelta(), timedelta(hours=1)] and moments[2] > timedelta()
     assert call(ledger, "task", "timeline", "01890a5d-ac96-774b-bcce-b302099a8057", code=3)
