@@ -28,7 +28,8 @@ SELECT task_id, name FROM (
 -- delays --
 -- The policies and counts of used attempts of tasks that wait after some.
 SELECT DISTINCT used, retry_first, retry_factor, retry_cap FROM queue
- WHERE status = 'waiting' AND used > 0 AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json));
+ WHERE status = 'waiting' AND used > 0 AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))
+ ORDER BY used, retry_first, retry_factor, retry_cap;
 
 -- delayed --
 -- The first tasks of one of these, runs of disabled schedules left out.
@@ -37,7 +38,7 @@ SELECT task_id, name, version FROM queue
    AND retry_cap = :cap AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))
    AND task_id NOT IN (SELECT run_id FROM schedules WHERE run_id IS NOT NULL
                           AND (status <> 'declared' OR enabled = 0 OR (component_off = 1 AND always = 0)))
- LIMIT 100;
+ ORDER BY position LIMIT 100;
 
 -- stopped_runs --
 -- The newest runs of schedules that are disabled.
