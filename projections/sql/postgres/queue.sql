@@ -60,7 +60,7 @@ CREATE INDEX IF NOT EXISTS queue_running ON queue (worker, name, queue, concurre
  WHERE status = 'running';
 
 -- index_expires --
-CREATE INDEX IF NOT EXISTS queue_expires ON queue (expires_us) WHERE status = 'waiting' AND expires_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS queue_expires ON queue (expires_us, position) WHERE status = 'waiting' AND expires_us IS NOT NULL;
 
 -- create_workers --
 -- Heartbeats: one mutable row per worker process, no event.
@@ -237,7 +237,7 @@ SELECT min(due_us) FROM queue
 -- expired_rows --
 -- Waiting tasks whose expiry has come, oldest first.
 SELECT * FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL AND expires_us <= $1
- ORDER BY expires_us LIMIT $2;
+ ORDER BY expires_us, position LIMIT $2;
 
 -- next_expiry --
 SELECT min(expires_us) FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL;

@@ -224,7 +224,7 @@ SELECT min(due_us) FROM queue
 -- expired_rows --
 -- Waiting tasks whose expiry has come, oldest first.
 SELECT * FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL AND expires_us <= ?
- ORDER BY expires_us LIMIT ?;
+ ORDER BY expires_us, position LIMIT ?;
 
 -- next_expiry --
 SELECT min(expires_us) FROM queue WHERE status = 'waiting' AND expires_us IS NOT NULL;
