@@ -42,6 +42,8 @@ class Current:
     """Whether the attempt has a process of its own."""
     ledger: object
     """The ledger that the attempt runs for."""
+    attempts_left: int | None
+    """Attempts that may still be used, this one included: 1 is the last; None: without end."""
     printed: int
     """Characters written to standard output and error by this attempt so far."""
     is_replay: bool
@@ -73,14 +75,11 @@ class Current:
         """The identity that the task was queued to run as."""
         self.worker = worker
         self.principals = principals
-        self.is_isolated = is_isolated
-        self.is_replay = is_replay
+        self.is_isolated, self.is_replay = is_isolated, is_replay
         self._claimed_us = claimed_us
         self.attempts_left = attempts_left
-        """Attempts that may still be used, this one included: 1 is the last; None: without end."""
         self.ledger = ledger
-        self._is_cancelled = is_cancelled
-        self._is_lost = is_lost
+        self._is_cancelled, self._is_lost = is_cancelled, is_lost
         self._open_sink = open_sink
         self.opened: Sink | None = None
         """The sink, once this attempt has printed."""

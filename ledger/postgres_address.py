@@ -57,7 +57,7 @@ def address_of(url: str) -> Address:
         rest = urlencode([(name, value) for name, value in options if name != "schema"], quote_via=quote)
         parameters = conninfo_to_dict(f"{place}?{rest}" if rest else place)
         for port in str(parameters.get("port", 5432)).split(","):
-            int(port)
+            int(port or 5432)  # of several hosts each may leave it out
     except (ProgrammingError, ValueError) as error:
         raise InvalidOption(
             f"{shown(_without_password(url))} is no PostgreSQL URL: {str(error).strip()}; {_ALLOWED}"

@@ -14,7 +14,7 @@ from ledger import Ledger
 from ledger import commands as c
 from ledger.acts import act_on
 from ledger.postgres import PostgresStore
-from ledger.postgres_address import channel_of
+from ledger.postgres_address import address_of, channel_of
 from ledger.postgres_watch import Watch
 from runner.wake import Wake
 
@@ -116,3 +116,11 @@ def test_a_channel_has_a_name_that_the_server_takes() -> None:
     """The longest schema too has a channel of at most 63 bytes."""
     assert channel_of("work") == "workledger_work"
     assert len(channel_of("s" * 63)) == 63
+
+
+def test_a_url_may_name_several_hosts() -> None:
+    """A primary and those that may take its place stand in one URL, with ports or without."""
+    address = address_of("postgresql://db1,db2:5433/work?target_session_attrs=read-write&schema=mail")
+
+    assert (address.parameters["host"], address.schema) == ("db1,db2", "mail")
+    assert address.parameters["target_session_attrs"] == "read-write"
