@@ -100,6 +100,8 @@ class TaskFailed(Event):
     output: OutputDigest | None = None
     usage: Usage | None = None
     acted_as: list[str] | None = None
+    retry_at: datetime | None = None
+    """When it was to run again by the rules of its time. The due time is derived: this is what it is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,7 @@ class AttemptLost(Event):
     worker: str
     cause: str
     final: bool
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -174,35 +175,28 @@ def _unsuccessful(state: TaskState, command: c.Fail | c.Delay | c.Lose | c.Inter
     envelope = _envelope(state, act)
     match command:
         case c.Fail():
-            return e.TaskFailed(
-                **envelope,
-                attempt=command.attempt,
-                started_at=command.started_at,
-                finished_at=command.finished_at,
-                error=command.error,
-                final=command.forever or last,
-                output=command.output,
-                usage=command.usage,
-                acted_as=command.acted_as,
-            )
+            is_final = command.forever or last
+            failed = e.TaskFailed(**envelope, **_reported(command), error=command.error, final=is_final)
+            return _with_retry(state, failed)
         case c.Delay():
-            return e.TaskDelayed(
-                **envelope,
-                attempt=command.attempt,
-                started_at=command.started_at,
-                finished_at=command.finished_at,
-                seconds=command.seconds,
-                final=last,
-                output=command.output,
-                usage=command.usage,
-                acted_as=command.acted_as,
-            )
+            return e.TaskDelayed(**envelope, **_reported(command), seconds=command.seconds, final=last)
         case c.Lose():
-            return e.AttemptLost(
+            lost = e.AttemptLost(
                 **envelope, attempt=command.attempt, worker=command.worker, cause=command.cause, final=last
             )
+            return _with_retry(state, lost)
         case c.Interrupt():
             return e.AttemptInterrupted(**envelope, attempt=command.attempt, worker=command.worker, cause=command.cause)
+
+
+def _reported(command: c.Fail | c.Delay) -> dict[str, Any]:
+    names = ("attempt", "started_at", "finished_at", "output", "usage", "acted_as")
+    return {name: getattr(command, name) for name in names}
+
+
+def _with_retry(state: TaskState, event: e.TaskFailed | e.AttemptLost) -> e.TaskFailed | e.AttemptLost:
+    """Return the event with when the task runs again by it, for whoever compares that with other rules."""
+    return event if event.final else replace(event, retry_at=from_us(evolve(state, event).due_us))
 
 
 def _late(state: TaskState, command: c.Outcome, act: c.Act) -> list[e.Event]:

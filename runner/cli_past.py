@@ -69,6 +69,51 @@ def _changed(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {to_json(one['from'])} -> {to_json(one['to'])}" for name, one in found.items())
 
 
+replays = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Decide again what was decided.")
+
+
+@replays.callback()
+def group() -> None:
+    """Decide again what was decided."""
+
+
+@replays.command("decisions")
+def replay_decisions(
+    context: typer.Context,
+    since: Annotated[
+        str, typer.Option("--from", metavar="TIME|POSITION", help="After there; by default the beginning.")
+    ] = "0",
+    upto: Annotated[str | None, typer.Option("--to", metavar="TIME|POSITION", help="By default the head.")] = None,
+    output: Form = Output.table,
+) -> None:
+    """Fold the log again and compare firings, retry times and claims with what is decided now; exit 1 if one differs.
+
+    The first difference is named by its position. With --app tasks count under the names they have now.
+
+    Example: workledger replay decisions --from 2031-05-01T00:00:00Z
+    """
+    from runner.decisions import decisions  # few ask for it
+    from runner.names import present_name
+
+    session: Session = context.obj
+    ledger = session.app_ledger() if session.app else session.existing()
+    end = None if upto is None else parse_at(upto, "--to")
+    found = decisions(ledger, parse_at(since, "--from"), end, present_name(ledger.functions))
+    counts = {"firings": found.firings, "retries": found.retries, "claims": found.claims}
+    if output is Output.table:
+        told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        print_line(f"positions {found.since + 1} to {found.upto}: {told} compared")
+        one = found.difference
+        print_line(
+            "all are decided so now" if one is None else clean(f"differs at position {one.position}: {one.text}")
+        )
+    else:
+        difference = None if found.difference is None else found.difference._asdict()
+        print_object({"from": found.since, "to": found.upto, **counts, "difference": difference}, output)
+    raise typer.Exit(0 if found.difference is None else 1)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to those of *app*."""
     app.command("diff")(diff)
+    app.add_typer(replays, name="replay")
