@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from ledger import commands as c
-from ledger import keys, moments
+from ledger import keys, moments, reads
 from ledger.clock import to_us
 from ledger.errors import NotFound
 from ledger.events import Event, TaskQueued
 from ledger.ids import task_stream
-from ledger.ledger_events import ReadRecorded
 from ledger.notices import of_task
 from ledger.schedule import LEDGER_STREAM, schedule_stream
 from ledger.schedule_events import RunRequested
@@ -240,18 +239,7 @@ def reveal(unit: Unit, task_id: str, act: c.Act) -> dict[str, Any]:
     first = recorded[0].event if recorded else None
     if not isinstance(first, TaskQueued):
         raise NotFound(f"there is no task {task_id} in this ledger")
-    last = unit.last(LEDGER_STREAM)
-    read = ReadRecorded(
-        originator_id=LEDGER_STREAM,
-        originator_version=last.originator_version + 1 if last else 1,
-        command=act.id,
-        at=act.at,
-        actor=act.actor,
-        reason=act.reason,
-        task=task_id,
-        what=["arguments"],
-    )
-    unit.append([read])
+    unit.append(reads.recorded(unit, [task_id], ["arguments"], act))
     return first.args
 
 

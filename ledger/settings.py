@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """Output of attempts that began more than so many days ago goes."""
     prune_runs: int = Field(default=20, ge=0)
     """Of each task name the output of so many attempts is kept, the newest."""
+    audit_reads: bool = False
+    """Whether commands record who looks at which task's arguments, result or output, before they show it."""
     allow_shell: bool = False
     """Whether workers run the commands of imported crontabs. Who may queue a task may then run any command."""
 

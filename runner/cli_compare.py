@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ledger import reads
 from ledger.forks import fork as fork_task
 from runner.cli_enqueue import parse_args
 from runner.cli_tasks import Form, Session, TaskId
@@ -53,7 +54,10 @@ def compare_runs(
     Example: workledger compare 01890a5d-ac96-774b-bcce-b302099a8057:1 01890a5d-ac96-774b-bcce-b302099a8057:2
     """
     session: Session = context.obj
-    found = compare(session.existing(), one, other)
+    ledger = session.existing()
+    found = compare(ledger, one, other)
+    tasks = [text.partition(":")[0] for text in (one, other)]
+    session.note_read(ledger, tasks, reads.ARGUMENTS, reads.RESULT, reads.OUTPUT)
     rows = [_row(row) for row in found.rows if not (only_differences and row.is_same)]
     if output is Output.table:
         rows = [{**row, "one": _cell(row["one"]), "other": _cell(row["other"])} for row in rows]

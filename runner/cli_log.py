@@ -19,6 +19,7 @@ from ledger.ids import task_stream
 from ledger.ledger_events import OutputPruned
 from ledger.output import Chunk, Entry, OutputLine, chunks_of, lines_of, pruned
 from ledger.progress import Progress
+from ledger.reads import OUTPUT
 from ledger.record import AttemptRecord, TaskRecord, fold_on
 from projections.tasks import stamp
 from runner.cli_tasks import Form, TaskId
@@ -60,6 +61,7 @@ def log(
         print_line(f"task {task_id} has had no attempt yet")
         return
     record = ledger.get(task_id).record
+    context.obj.note_read(ledger, [task_id], OUTPUT)
     if output is Output.table:
         print_line(_first_line(record, record.attempts[number - 1]))
         is_coloured = colour is Colour.always or (colour is Colour.auto and sys.stdout.isatty())

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ledger import reads
 from ledger.output import Stream
 from runner.cli_tasks import Form, Session, TaskId
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
@@ -40,6 +41,8 @@ def replay_task(
         for line in text.splitlines():
             out.write(f"{'!' if stream == 'stderr' else '|'} {clean(line)}\n")
 
+    ledger.get(task_id)
+    session.note_read(ledger, [task_id], reads.ARGUMENTS, reads.RESULT, reads.OUTPUT)
     catch_output(settings.output_limit)
     found = replay(
         ledger,

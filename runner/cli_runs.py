@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ledger import reads
 from ledger.api import Ledger
 from ledger.clock import from_us
 from ledger.settings import Settings
@@ -55,6 +56,7 @@ def _run_here(session: Session, ledger: Ledger, task_id: str, reason: str | None
     record = ledger.get(task_id).record
     state = record.state
     if output is not Output.table:
+        session.note_read(ledger, [task_id], reads.ARGUMENTS, reads.RESULT)
         print_object(record.summary(), output)
     else:
         late = "; its result was rejected: the attempt had been taken from this process" if ran.is_late else ""

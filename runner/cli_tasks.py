@@ -6,12 +6,13 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
 
+from ledger import reads
 from ledger.actors import operating_system_user
 from ledger.api import DEFAULT_URL, Ledger
 from ledger.errors import InvalidOption
@@ -72,6 +73,15 @@ class Session:
             return None
         check_name(self.actor_name, "--actor")
         return f"{operating_system_user()}({self.actor_name})"
+
+    def note_read(self, ledger: Ledger, tasks: Iterable[str], *what: str) -> None:
+        """Record that *what* of *tasks* is about to be shown, where the setting ``audit_reads`` asks for that.
+
+        Raises:
+            StorageUnavailable: It could not be recorded, so that nothing may be shown.
+        """
+        if self.settings.audit_reads and (found := list(tasks)):
+            reads.record(ledger, found, what, actor=self.actor)
 
     def app_ledger(self) -> Ledger:
         """Return the ledger that --app names, with its functions, on the database of --url if that is given.
@@ -183,7 +193,9 @@ def list_(
         rows = [record.summary() for record in found]
     else:
         rows = [row.summary() for row in arriving.page(ledger, Reports(ledger), having.parameters(), limit, after)]
-    if output is Output.table:
+    if output is not Output.table:
+        context.obj.note_read(ledger, (row["id"] for row in rows), reads.ARGUMENTS, reads.RESULT)
+    else:
         for row in rows:
             row["error"] = row["error"] and f"{row['error']['type']}: {row['error']['message']}"
             row["left"] = "unlimited" if row["attempts_left"] is None else row["attempts_left"]
@@ -201,6 +213,7 @@ def show(context: typer.Context, task_id: TaskId, at: At = None, output: Form = 
     with ledger.store.read() as snapshot:
         forks = forks_of(snapshot, task_id)
     links = {"forked_from": record.queued.forked_from, "forks": forks, "duplicate_of": record.duplicate_of}
+    context.obj.note_read(ledger, [task_id], reads.ARGUMENTS, reads.RESULT)
     summary = record.summary() | {key: value for key, value in links.items() if value}
     if output is not Output.table:
         print_object(summary, output)
@@ -238,6 +251,7 @@ def events(context: typer.Context, task_id: TaskId, at: At = None, output: Form 
     ledger.get(task_id)
     with ledger.store.read() as snapshot:
         found = snapshot.stream(task_stream(task_id))
+    context.obj.note_read(ledger, [task_id], reads.ARGUMENTS, reads.RESULT)
     upto = found[-1].position if at is None else past_of(context.obj, at).position
     rows = [event_row(recorded) for recorded in found if recorded.position <= upto]
     if output is Output.table:

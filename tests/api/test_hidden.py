@@ -116,7 +116,7 @@ def test_revealing_is_recorded_before_it_shows(setting: Any) -> None:
     task = send.enqueue(7, SECRET)
     assert task.reveal(reason=REASON, actor="ann") == {"user": 7, "token": SECRET, "more": {}}
     with ledger.store.read() as snapshot:
-        read = snapshot.last("ledger")
+        read = snapshot.last(f"reads:{task.id}")
     assert isinstance(read, ReadRecorded)
     assert (read.task, read.what, read.actor, read.reason) == (task.id, ["arguments"], "user:ann", REASON)
     bad: Any = " "
@@ -127,7 +127,7 @@ def test_revealing_is_recorded_before_it_shows(setting: Any) -> None:
         with pytest.raises(LedgerError):
             call()
     with ledger.store.read() as snapshot:
-        assert snapshot.last("ledger") == read
+        assert snapshot.last(f"reads:{task.id}") == read
     with pytest.raises(NotFound):
         ledger.get("nope")
 
