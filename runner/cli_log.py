@@ -14,14 +14,16 @@ import typer
 
 from ledger.api import Ledger
 from ledger.clock import from_us, to_us
-from ledger.errors import NotFound
+from ledger.errors import InvalidOption, NotFound
 from ledger.ids import task_stream
 from ledger.ledger_events import OutputPruned
 from ledger.output import Chunk, Entry, OutputLine, chunks_of, lines_of, pruned
+from ledger.past import Past
 from ledger.progress import Progress
 from ledger.reads import OUTPUT
 from ledger.record import AttemptRecord, TaskRecord, fold_on
 from projections.tasks import stamp
+from runner.at import At, past_of
 from runner.cli_tasks import Form, TaskId
 from runner.render import Output, clean, print_line, print_object, short, to_json
 
@@ -49,6 +51,7 @@ def log(
     colour: Annotated[
         Colour, typer.Option("--color", help="Whether colours of the output are shown; auto: on a terminal.")
     ] = Colour.auto,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """Show what an attempt printed, line by line, with time and stream.
@@ -56,27 +59,35 @@ def log(
     Example: workledger task log 01890a5d-ac96-774b-bcce-b302099a8057 --follow
     """
     ledger: Ledger = context.obj.existing()
-    number = _await_attempt(ledger, task_id, attempt) if follow else _number(ledger.get(task_id).record, attempt)
+    if at is not None and follow:
+        raise InvalidOption("--at and --follow exclude each other: the past does not go on")
+    past = None if at is None else past_of(context.obj, at)
+    record = _record(ledger, task_id, past)
+    number = _await_attempt(ledger, task_id, attempt) if follow else _number(record, attempt)
     if number is None:
         print_line(f"task {task_id} has had no attempt yet")
         return
-    record = ledger.get(task_id).record
     context.obj.note_read(ledger, [task_id], OUTPUT)
+    is_coloured = colour is Colour.always or (colour is Colour.auto and sys.stdout.isatty())
     if output is Output.table:
+        record = _record(ledger, task_id, past)
         print_line(_first_line(record, record.attempts[number - 1]))
-        is_coloured = colour is Colour.always or (colour is Colour.auto and sys.stdout.isatty())
         with _bar() if follow else nullcontext(_show_nothing) as show:
-            for chunk in _follow(ledger, task_id, number, show) if follow else _chunks(ledger, task_id, number):
+            for chunk in _follow(ledger, task_id, number, show) if follow else _chunks(ledger, task_id, number, past):
                 sys.stdout.write("".join(_shown(entry, is_coloured=is_coloured) for entry in chunk.entries))
-        print_line(_last_line(ledger, task_id, number))
+        print_line(_last_line(ledger, _record(ledger, task_id, past), number))
         return
-    chunks = _follow(ledger, task_id, number, _show_nothing) if follow else _chunks(ledger, task_id, number)
+    chunks = _follow(ledger, task_id, number, _show_nothing) if follow else _chunks(ledger, task_id, number, past)
     if output is Output.jsonl:
         for line in lines_of(chunks):
             print_line(to_json(_as_json(line)))
     else:
         lines = [_as_json(line) for line in lines_of(chunks)]
-        print_object({**_as_object(ledger, task_id, number), "lines": lines}, output)
+        print_object({**_as_object(ledger, _record(ledger, task_id, past), number), "lines": lines}, output)
+
+
+def _record(ledger: Ledger, task_id: str, past: Past | None) -> TaskRecord:
+    return ledger.get(task_id).record if past is None else past.get(task_id)
 
 
 def _bar() -> AbstractContextManager[Show]:
@@ -106,9 +117,13 @@ def _await_attempt(ledger: Ledger, task_id: str, attempt: int | None) -> int:
         ledger.clock.sleep(LOOK_SECONDS)
 
 
-def _chunks(ledger: Ledger, task_id: str, attempt: int) -> Iterator[Chunk]:
+def _chunks(ledger: Ledger, task_id: str, attempt: int, past: Past | None = None) -> Iterator[Chunk]:
+    """Yield what is kept of an attempt's output, of the *past* what it had printed by then."""
     with ledger.store.read() as snapshot:
-        yield from chunks_of(snapshot, task_id, attempt)
+        for chunk in chunks_of(snapshot, task_id, attempt):
+            if past is not None:
+                chunk = chunk._replace(entries=[one for one in chunk.entries if from_us(one[0]) <= past.at])  # noqa: PLW2901
+            yield chunk
 
 
 def _follow(ledger: Ledger, task_id: str, attempt: int, show: Show) -> Iterator[Chunk]:
@@ -142,9 +157,9 @@ def _first_line(record: TaskRecord, attempt: AttemptRecord) -> str:
     )
 
 
-def _last_line(ledger: Ledger, task_id: str, number: int) -> str:
+def _last_line(ledger: Ledger, record: TaskRecord, number: int) -> str:
     """Return how the attempt ended, what it took, and what became of its output."""
-    record = ledger.get(task_id).record
+    task_id = record.state.task_id
     attempt = record.attempts[number - 1]
     usage, kept = attempt.usage or {}, attempt.output or {}
     parts = [f"attempt {number} of {record.state.name} ({task_id}), run as {record.state.run_as}: {attempt.outcome}"]
@@ -214,12 +229,11 @@ def _as_json(line: OutputLine) -> dict[str, Any]:
     return {"at": line.at, "stream": line.stream, "text": line.text}
 
 
-def _as_object(ledger: Ledger, task_id: str, number: int) -> dict[str, Any]:
-    record = ledger.get(task_id).record
+def _as_object(ledger: Ledger, record: TaskRecord, number: int) -> dict[str, Any]:
     attempt = record.attempts[number - 1]
     gone = _pruned(ledger, record, attempt)
     return {
-        "id": task_id,
+        "id": record.state.task_id,
         "name": record.state.name,
         "attempt": number,
         "run_as": record.state.run_as,

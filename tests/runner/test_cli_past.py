@@ -11,11 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger import Ledger, Retry
+from ledger import commands as c
 from ledger.testing import ManualClock, run_queue
 from runner.changes import changes
 from runner.cli import app
-from runner.cycle import Cycle
+from runner.cycle import Cycle, Finished
+from runner.execute import execute
 from runner.past_why import why_then
+from runner.recorder import Recorder
 from tests.api.setup import REASON, count_events
 
 MINUTE = timedelta(minutes=1)
@@ -86,8 +89,6 @@ def test_what_was_shown_then_is_shown_of_then(ledger: Ledger) -> None:
     turn = cycle.turn([], 1, is_idle=True)
     look()
     ledger.controls.pause("other", reason=REASON)
-    from runner.execute import execute
-
     cycle.turn([execute(ledger, claimed, lambda: False) for claimed in turn.claims], 0, is_idle=True)
     look()
     ledger.clock.sleep(400)
@@ -191,3 +192,25 @@ def test_why_something_was_decided_then(ledger: Ledger) -> None:
     assert f"saw position {waiting}: 4 due tasks of 1 name, and claimed 2" in running
     assert "gives it place 2 of 2" in running
     assert call(ledger, "why", tasks[2].id, "--at", str(claimed))["state"] == "running"
+
+
+def test_the_log_of_an_attempt_is_what_it_had_printed_by_then(ledger: Ledger) -> None:
+    """Lines up to the moment, and the outcome that was known; a past is not followed."""
+    task = ledger.task(name="job")(lambda: None).enqueue()
+    cycle = Cycle(ledger, "w1")
+    [claimed] = cycle.turn([], 1, is_idle=True).claims
+    recorder = Recorder(10_000, ledger.clock)
+    begun = ledger.clock.now()
+    for word in ("one", "two", "three"):
+        recorder.write("stdout", word + "\n")
+        ledger.clock.sleep(60)
+    act = c.Succeed(attempt=1, worker="w1", started_at=begun, finished_at=ledger.clock.now(), result=None)
+    cycle.turn([Finished(claimed, act, printed=recorder.close(is_kept=True))], 0, is_idle=True)
+
+    def log(at: str) -> tuple[str, list[str]]:
+        found = call(ledger, "task", "log", task.id, "--at", at)
+        return found["outcome"], [line["text"] for line in found["lines"]]
+
+    assert log((begun + MINUTE).isoformat()) == ("running", ["one", "two"])
+    assert log(str(count_events(ledger))) == ("succeeded", ["one", "two", "three"])
+    assert "exclude each other" in call(ledger, "task", "log", task.id, "--at", "2", "--follow", code=2)
