@@ -1,6 +1,6 @@
 """Keep copies of the folded log beside the ledger, so that a jump into a long log need not begin at its beginning.
 
-A copy is a cache and nothing more: it counts only where it is of this version's shapes, whole by its digest, and made
+A copy is a cache and nothing more: it counts only where this version of the code has folded it, whole by its digest, and made
 of this very log; anybody may delete the file, and `db check --deep` folds the log anew to compare.
 """
 
@@ -13,22 +13,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
-from ledger.control_rules import LimitState, Mark
-from ledger.schedule import ScheduleState
+from ledger import codec, control_rules, limits, moments, retry, schedule, task, world
 from ledger.statements import statements
 from ledger.store import Snapshot
-from ledger.task import TaskState
-from ledger.world import LiveTask, StartedWorker, World
+from ledger.world import World
 
 SQL = statements("ledger", "sql/sqlite/waypoints.sql")
-FOLD = 1
-"""Counted up when the same events are folded into other values of the same shapes."""
 BUSY_SECONDS = 2.0
 
 
@@ -49,13 +44,11 @@ def waypoints_path(store_path: str) -> str | None:
 
 @cache
 def shape() -> str:
-    """Return what tells copies of this version from those of another."""
-    kinds = (TaskState, ScheduleState, Mark, LimitState, StartedWorker, LiveTask)
-    try:
-        release = version("workledger")
-    except PackageNotFoundError:
-        release = ""
-    return hashlib.sha256(repr((FOLD, release, *(kind._fields for kind in kinds))).encode()).hexdigest()[:16]
+    """Return what tells copies that this very code has folded from those of another: a digest of what folds."""
+    digest = hashlib.sha256()
+    for module in (world, task, retry, schedule, control_rules, limits, moments, codec):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def seal(snapshot: Snapshot, position: int) -> str | None:
@@ -75,23 +68,23 @@ class Waypoints:
     def best(self, snapshot: Snapshot, bound: Bound) -> World | None:
         """Return the newest copy within *bound* that can be trusted; those that cannot are deleted."""
         for position, sealed, digest, body in self._rows("within", (shape(), bound.position, bound.at_us)):
-            world = _checked(position, digest, body) if sealed == seal(snapshot, position) else None
-            if world is not None:
-                return world
+            found = _checked(position, digest, body) if sealed == seal(snapshot, position) else None
+            if found is not None:
+                return found
             self._change("delete", (position,))
         return None
 
-    def put(self, snapshot: Snapshot, world: World) -> None:
-        """Keep a copy of *world*."""
-        sealed = seal(snapshot, world.position)
+    def put(self, snapshot: Snapshot, folded: World) -> None:
+        """Keep a copy of *folded*."""
+        sealed = seal(snapshot, folded.position)
         if self.path is None or sealed is None:
             return
-        body = zlib.compress(orjson.dumps(world.plain()), 1)
-        row = (world.position, world.at_us, shape(), sealed, hashlib.sha256(body).hexdigest(), body)
+        body = zlib.compress(orjson.dumps(folded.plain()), 1)
+        row = (folded.position, folded.at_us, shape(), sealed, hashlib.sha256(body).hexdigest(), body)
         self._change("put", row)
 
     def all(self) -> list[tuple[int, World | None]]:
-        """Return every copy of this version's shapes by position, None for one that is damaged."""
+        """Return every copy of this version by position, None for one that is damaged."""
         rows = self._rows("within", (shape(), 2**62, 2**62))
         return sorted((row[0], _checked(row[0], row[2], row[3])) for row in rows)
 
@@ -131,7 +124,7 @@ def _checked(position: int, digest: str, body: bytes) -> World | None:
     if hashlib.sha256(body).hexdigest() != digest:
         return None
     try:
-        world = World.of(orjson.loads(zlib.decompress(body)))
+        found = World.of(orjson.loads(zlib.decompress(body)))
     except (ValueError, TypeError, KeyError, IndexError, zlib.error):
         return None
-    return world if world.position == position else None
+    return found if found.position == position else None
