@@ -78,9 +78,9 @@ class World:
         Raises:
             CorruptEvent: One cannot be read; what was folded of this batch is of no use then.
         """
-        pending: dict[str, list[Recorded]] = {}
-        is_all = True
-        latest = from_us(self.at_us)
+        pending: dict[str, list[tuple[int, Event]]] = {}
+        tasks, position = self.tasks, self.position
+        latest, is_all = from_us(self.at_us), True
         for raw in raws:
             event = decode(raw)
             if event.at > latest:
@@ -88,27 +88,27 @@ class World:
                     is_all = False
                     break
                 latest = event.at
-            self.position = raw[0]
-            if not raw[1].startswith(TASK_PREFIX):
-                self._aside(raw[0], event)
+            position, name = raw[0], raw[1]
+            if not name.startswith(TASK_PREFIX):
+                self._aside(position, event)
                 continue
-            task_id = raw[1][_PREFIX_LENGTH:]
-            # What begins and ends within one batch costs no evolving.
-            if ends(event):
-                self.tasks.pop(task_id, None)
+            task_id = name[_PREFIX_LENGTH:]
+            # What begins and ends within one batch costs no evolving; most ends are successes.
+            if type(event) is e.TaskSucceeded or ends(event):
+                tasks.pop(task_id, None)
                 pending.pop(task_id, None)
             elif (events := pending.get(task_id)) is not None:
-                events.append(Recorded(raw[0], event))
+                events.append((position, event))
             else:
-                pending[task_id] = [Recorded(raw[0], event)]
-            if is_run_id(task_id):
+                pending[task_id] = [(position, event)]
+            if self._of_run and is_run_id(task_id):
                 self._of_schedule(task_id, event)
-        self.at_us = to_us(latest)
+        self.position, self.at_us = position, to_us(latest)
         for task_id, events in pending.items():
             self._settle(task_id, events, stream)
         return is_all
 
-    def _settle(self, task_id: str, events: list[Recorded], stream: Callable[[str], list[Recorded]]) -> None:
+    def _settle(self, task_id: str, events: list[tuple[int, Event]], stream: Callable[[str], list[Recorded]]) -> None:
         """Fold what a task that has not ended since had in one batch; what follows an end changes nothing."""
         before = self.tasks.get(task_id)
         for position, event in events:
