@@ -43,7 +43,7 @@ def test_as_of(benchmark: Any, tmp_path: Path) -> None:
         as_of(ledger, head, by_waypoints=False)
         far.append(head / (time.perf_counter() - started))
     as_of(ledger, head)  # leaves the copies
-    benchmark.pedantic(jump, rounds=12)
+    benchmark.pedantic(jump, rounds=8)
     size = (tmp_path / "work.travel.db").stat().st_size / 2**20
     support.say(
         benchmark,

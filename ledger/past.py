@@ -156,8 +156,7 @@ def as_of(ledger: Ledger, when: datetime | int, *, by_waypoints: bool = True, ev
         bound, until = _bound(snapshot, when)
         waypoints = Waypoints(ledger.store.path) if by_waypoints else None
         world = (waypoints.best(snapshot, bound) if waypoints else None) or World()
-        for _ in fold(snapshot, world, bound.position, until, waypoints, every):
-            pass
+        fold(snapshot, world, bound.position, until, waypoints, every)
         return Past(ledger, world, until or from_us(world.at_us))
 
 
@@ -208,8 +207,8 @@ def fold(
     until: datetime | None = None,
     waypoints: Waypoints | None = None,
     every: int = WAYPOINT_EVENTS,
-) -> Iterator[int]:
-    """Fold the log after *world* into it, up to a position and a time; yield each position where a batch has ended.
+) -> None:
+    """Fold the log after *world* into it, up to a position and a time.
 
     Where *waypoints* are given, copies are kept of it on the way.
     """
@@ -220,14 +219,15 @@ def fold(
         if raws and raws[-1][0] > upto:
             raws = [raw for raw in raws if raw[0] <= upto]
         if not raws:
-            return
-        is_all = world.take(raws, snapshot.decode, snapshot.stream, until)
+            break
+        is_all = world.take(raws, snapshot.decode, until)
         if waypoints is not None and world.position - kept >= max(every, len(world.tasks)):
+            world.settle(snapshot.decode, snapshot.stream)
             waypoints.put(snapshot, world)
             kept = world.position
-        yield world.position
         if not is_all:
-            return
+            break
+    world.settle(snapshot.decode, snapshot.stream)
 
 
 def verify(ledger: Ledger) -> list[str]:
@@ -239,8 +239,7 @@ def verify(ledger: Ledger) -> list[str]:
         world = World()
         for position, kept in waypoints.all():
             if position <= head:
-                for _ in fold(snapshot, world, position):
-                    pass
+                fold(snapshot, world, position)
             if kept is None or position > head or seal(snapshot, position) is None or kept.plain() != world.plain():
                 found.append(f"copy at position {position}: it is not what the log gives")
                 waypoints.delete(position)

@@ -55,7 +55,9 @@ class World:
         self.at_us = 0
         """The latest time of any event so far, microseconds since 1970."""
         self.tasks: dict[str, LiveTask] = {}
-        """The live ones by id, in the order in which they came to wait."""
+        """The live ones by id, as they were when it was last settled."""
+        self._late: dict[str, list[RawEvent]] = {}
+        """Events that are not in `tasks` yet, of tasks that have not ended since."""
         self.schedules: dict[str, ScheduleState] = {}
         self.components: dict[str, int] = {}
         """Disabled ones, and since when."""
@@ -65,21 +67,16 @@ class World:
         self._of_run: dict[str, str] = {}
 
     def take(
-        self,
-        raws: Iterable[RawEvent],
-        decode: Callable[[RawEvent], Event],
-        stream: Callable[[str], list[Recorded]],
-        until: datetime | None = None,
+        self, raws: Iterable[RawEvent], decode: Callable[[RawEvent], Event], until: datetime | None = None
     ) -> bool:
         """Fold stored events in order, those before the first that is later than *until*; return whether all were.
 
-        *stream* gives the whole of one stream: of an ended task that waits again, which is not here any more.
+        Every event is decoded. What it makes of its task is put off until `settle`: most tasks have ended by then.
 
         Raises:
             CorruptEvent: One cannot be read; what was folded of this batch is of no use then.
         """
-        pending: dict[str, list[tuple[int, Event]]] = {}
-        tasks, position = self.tasks, self.position
+        tasks, late, position = self.tasks, self._late, self.position
         latest, is_all = from_us(self.at_us), True
         for raw in raws:
             event = decode(raw)
@@ -93,33 +90,36 @@ class World:
                 self._aside(position, event)
                 continue
             task_id = name[_PREFIX_LENGTH:]
-            # What begins and ends within one batch costs no evolving; most ends are successes.
-            if type(event) is e.TaskSucceeded or ends(event):
+            if type(event) is e.TaskSucceeded or ends(event):  # most ends are successes
                 tasks.pop(task_id, None)
-                pending.pop(task_id, None)
-            elif (events := pending.get(task_id)) is not None:
-                events.append((position, event))
+                late.pop(task_id, None)
+            elif (events := late.get(task_id)) is not None:
+                events.append(raw)
             else:
-                pending[task_id] = [(position, event)]
+                late[task_id] = [raw]
             if self._of_run and is_run_id(task_id):
                 self._of_schedule(task_id, event)
         self.position, self.at_us = position, to_us(latest)
-        for task_id, events in pending.items():
-            self._settle(task_id, events, stream)
         return is_all
 
-    def _settle(self, task_id: str, events: list[tuple[int, Event]], stream: Callable[[str], list[Recorded]]) -> None:
-        """Fold what a task that has not ended since had in one batch; what follows an end changes nothing."""
-        before = self.tasks.get(task_id)
-        for position, event in events:
-            if isinstance(event, e.TaskQueued):
-                before = LiveTask(position, evolve(TaskState(task_id), event))
-            elif before is not None:
-                before = LiveTask(before.position, evolve(before.state, event))
-            elif isinstance(event, e.TaskRetried):
-                before = _replayed(task_id, event, stream)
-        if before is not None:
-            self.tasks[task_id] = before
+    def settle(self, decode: Callable[[RawEvent], Event], stream: Callable[[str], list[Recorded]]) -> None:
+        """Bring `tasks` to the position.
+
+        *stream* gives the whole of one stream: of an ended task that waits again, which is not here any more.
+        """
+        for task_id, raws in self._late.items():
+            before = self.tasks.get(task_id)
+            for raw in raws:
+                event = decode(raw)
+                if isinstance(event, e.TaskQueued):
+                    before = LiveTask(raw[0], evolve(TaskState(task_id), event))
+                elif before is not None:
+                    before = LiveTask(before.position, evolve(before.state, event))
+                elif isinstance(event, e.TaskRetried):  # what else follows an end changes nothing
+                    before = _replayed(task_id, event, stream)
+            if before is not None:
+                self.tasks[task_id] = before
+        self._late.clear()
 
     def _of_schedule(self, task_id: str, event: Event) -> None:
         name = self._of_run.get(task_id)
@@ -193,11 +193,11 @@ class World:
         self.marks[mark] = Mark(mark, position, to_us(event.at), event.actor, event.reason)
 
     def plain(self) -> dict[str, Any]:
-        """Return all of it as JSON values, from which `of` makes it again."""
+        """Return all of it, settled, as JSON values, from which `of` makes it again."""
         return {
             "position": self.position,
             "at_us": self.at_us,
-            "tasks": [(task.position, *task.state) for task in self.tasks.values()],
+            "tasks": sorted((task.position, *task.state) for task in self.tasks.values()),
             "schedules": [tuple(state) for state in self.schedules.values()],
             "components": self.components,
             "marks": [tuple(mark) for mark in self.marks.values()],

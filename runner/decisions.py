@@ -117,7 +117,8 @@ class _Judge:
                 return  # whatever differs later comes later in the log
             raw, event = self.ahead[0]
             self._judge(raw, event)
-            self.world.take([raw], lambda _, event=event: event, self.snapshot.stream)  # type: ignore[misc]
+            self.world.take([raw], lambda _, event=event: event)  # type: ignore[misc]
+            self.world.settle(lambda _, event=event: event, self.snapshot.stream)  # type: ignore[misc]
             self.ahead.popleft()
             self._note_running(raw[1])
             self._look_ahead(coming)
