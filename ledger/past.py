@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 10_000
 WAYPOINT_EVENTS = 100_000
-"""Between two copies of the folded log, or as many events as tasks are live, if those are more."""
+"""Between two copies of the folded log, or a quarter as many events as tasks are live, if that is more."""
 
 
 class QueueTotals(NamedTuple):
@@ -221,7 +221,7 @@ def fold(
         if not raws:
             break
         is_all = world.take(raws, snapshot.decode, until)
-        if waypoints is not None and world.position - kept >= max(every, len(world.tasks)):
+        if waypoints is not None and world.position - kept >= max(every, len(world.tasks) // 4):
             world.settle(snapshot.decode, snapshot.stream)
             waypoints.put(snapshot, world)
             kept = world.position
