@@ -70,7 +70,14 @@ def take_in(unit: Unit, limit: int = BATCH) -> bool:
 
 
 def take_in_one(unit: Unit, task_id: str) -> None:
-    """Turn the row of one task into events before anything is done to it; without a row do nothing."""
+    """Turn the row of one task into events before anything is done to it; without a row do nothing.
+
+    Raises:
+        InvalidOption: No database could hold such an id.
+    """
+    task_stream(task_id)
+    if not unit.rows(SQL["of_task"], (task_id,)):
+        return  # without a lock: a replay may look at the inbox, and take nothing from it
     if entries := [Entry._make(row) for row in unit.rows(SQL["pending_of_task"], (task_id,))]:
         _take(unit, entries)
 

@@ -67,11 +67,14 @@ class Waypoints:
 
     def best(self, snapshot: Snapshot, bound: Bound) -> World | None:
         """Return the newest copy within *bound* that can be trusted; those that cannot are deleted."""
-        for position, sealed, digest, body in self._rows("within", (shape(), bound.position, bound.at_us)):
+        upto = bound.position
+        while rows := self._rows("newest", (shape(), upto, bound.at_us)):  # one by one: a copy may be large
+            position, sealed, digest, body = rows[0]
             found = _checked(position, digest, body) if sealed == seal(snapshot, position) else None
             if found is not None:
                 return found
             self._change("delete", (position,))
+            upto = position - 1
         return None
 
     def put(self, snapshot: Snapshot, folded: World) -> None:

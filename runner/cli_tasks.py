@@ -252,8 +252,8 @@ def events(context: typer.Context, task_id: TaskId, at: At = None, output: Form 
     with ledger.store.read() as snapshot:
         found = snapshot.stream(task_stream(task_id))
     context.obj.note_read(ledger, [task_id], reads.ARGUMENTS, reads.RESULT)
-    upto = found[-1].position if at is None else past_of(context.obj, at).position
-    rows = [event_row(recorded) for recorded in found if recorded.position <= upto]
+    upto = None if at is None else past_of(context.obj, at).position
+    rows = [event_row(recorded) for recorded in found if upto is None or recorded.position <= upto]
     if output is Output.table:
         rows = [{**row, "data": to_json(row["data"])} for row in rows]
     print_list(rows, _EVENT_COLUMNS, output, "no events")

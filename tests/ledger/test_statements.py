@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Ledger, copying, deliveries
+from ledger import Ledger, deliveries
 from ledger.postgres import PostgresStore
 from ledger.postgres_unit import adapted
 from ledger.statements import DIALECTS, statements
@@ -26,7 +26,7 @@ OF_ONE_DIALECT = {
     ("ledger", "roles.sql"): "only a server has roles",
     ("ledger", "events.sql"): "each store has its own log, whose statements only it runs",
     ("ledger", "caller.sql"): "it is said over the caller's connection, by the module of its store",
-    ("ledger", "waypoints.sql"): "copies of views are a file of SQLite's, whatever keeps the log",
+    ("ledger", "waypoints.sql"): "the file of copies is SQLite's, whatever keeps the log",
     ("projections", "sharing.sql"): "only where workers share the queue do they ask how it stands",
     ("projections", "tasks.sql"): "the report file is SQLite's, whatever keeps the log",
 }
@@ -67,7 +67,6 @@ def deliveries_of(ledger: Ledger) -> None:
     queue.catch_up_all(ledger)
     with ledger.store.write() as unit:
         deliveries.begin(unit, ["hook"])
-        unit.run(copying.SQL["create_copied"])
 
 
 def count_parameters(statement: str) -> int:

@@ -15,6 +15,10 @@ CREATE TABLE IF NOT EXISTS waypoints (
 SELECT position, seal, digest, body FROM waypoints WHERE shape = ? AND position <= ? AND at_us <= ?
  ORDER BY position DESC;
 
+-- newest --
+SELECT position, seal, digest, body FROM waypoints WHERE shape = ? AND position <= ? AND at_us <= ?
+ ORDER BY position DESC LIMIT 1;
+
 -- put --
 INSERT OR REPLACE INTO waypoints VALUES (?,?,?,?,?,?);
 
