@@ -38,6 +38,8 @@ class Current:
     """The identities that it has taken on by `acting_as`, each once, in order; the first hundred are kept."""
     open_units: Sequence[OpenUnit[Any]] = ()
     """Transactions of the ledger that the attempt has begun and not ended."""
+    feeds: Sequence[Callable[[], None]] = ()
+    """What brings in, when called, that which child processes have printed by now."""
     is_isolated: bool
     """Whether the attempt has a process of its own."""
     ledger: object

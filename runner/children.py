@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
+import select
+import struct
+import termios
 import threading
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
@@ -17,6 +21,7 @@ from ledger.signals import OutputLimit
 READ_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.2
 """How long an attempt's end waits for the rest of what its children print: a daemon may hold the pipe for ever."""
+LOOK_SECONDS = 0.05
 
 
 class Pipe:
@@ -25,29 +30,57 @@ class Pipe:
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._reader, self.writer = os.pipe()
         self._take = take
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._moved = threading.Condition()
+        self._read_bytes = self._taken_bytes = 0
+        self._is_over = False
+        self._thread = threading.Thread(target=self._read, args=(current_or_none(),), daemon=True)
 
     def read_on(self, running: Current) -> None:
         """Close the writing end here and read until every child has closed it too; call it in the attempt's context."""
         os.close(self.writer)
         running.at_end(lambda: self._thread.join(DRAIN_SECONDS))
+        running.__dict__.setdefault("feeds", []).append(self.feed)
         self._thread.start()
 
-    def _read(self) -> None:
+    def feed(self) -> None:
+        """Return when all has been taken that is in the pipe now; a child may go on and on."""
+        with self._moved:
+            if self._is_over:
+                return
+            [left] = struct.unpack("i", fcntl.ioctl(self._reader, termios.FIONREAD, b"\0\0\0\0"))
+            there = self._read_bytes + left
+            while self._taken_bytes < there and not self._is_over:
+                self._moved.wait(LOOK_SECONDS)  # a time limit is raised only between waits
+
+    def _read(self, running: Current) -> None:
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
         try:
-            while data := os.read(self._reader, READ_BYTES):
+            while poll.poll():
+                with self._moved:  # what is read and what is left is one state
+                    data = os.read(self._reader, READ_BYTES)
+                    self._read_bytes += len(data)
+                if not data:
+                    return
                 self._take(data)
+                with self._moved:
+                    self._taken_bytes = self._read_bytes
+                    self._moved.notify_all()
         finally:
-            os.close(self._reader)
+            with self._moved:
+                os.close(self._reader)
+                self._is_over = True
+                self._moved.notify_all()
+            running.__dict__["feeds"].remove(self.feed)
 
 
-def to_stream(stream: TextIO) -> Callable[[bytes], None]:
-    """Return a function that writes bytes as text to *stream*, for as long as the attempt may print."""
+def to_stream(write: Callable[[str], object]) -> Callable[[bytes], None]:
+    """Return a function that gives bytes as text to *write*, for as long as the attempt may print."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def take(data: bytes) -> None:
         try:
-            stream.write(decoder.decode(data))
+            write(decoder.decode(data))
         except OutputLimit:
             pass  # the child goes on, what it prints is dropped
 
@@ -89,12 +122,14 @@ class Forks:
     def in_child(self) -> None:
         """Write to the parent from now on."""
         running = current_or_none()
+        if running is not None:
+            running.__dict__.pop("feeds", None)  # the parent's, whose threads are not here
         if self._local.pipe is not None and running is not None:
             running.use_sink(ChildSink(self._local.pipe.writer))
 
     def _frames(self) -> Callable[[bytes], None]:
         rest = b""
-        takes = {name: to_stream(stream) for name, stream in self._streams.items()}
+        takes = {name: to_stream(stream.write_of_child) for name, stream in self._streams.items()}
 
         def take(data: bytes) -> None:
             nonlocal rest

@@ -138,7 +138,7 @@ class _Attempt:
         for stream in (sys.stdout, sys.stderr):
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
-            self._pipes[reader] = frames.Marked(self._mark, to_stream(stream))
+            self._pipes[reader] = frames.Marked(self._mark, to_stream(stream.write))
             self._writers.append(writer)
         return self
 

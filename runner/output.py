@@ -13,7 +13,7 @@ from contextvars import copy_context
 from functools import partial, wraps
 from typing import Any, TextIO, cast
 
-from ledger.current import current_or_none
+from ledger.current import Current, current_or_none
 from ledger.output import Stream
 from ledger.signals import OutputLimit
 from runner.children import Forks, Pipe, to_stream
@@ -46,6 +46,24 @@ class TaskStream:
         running = current_or_none()
         if running is None:
             return self._stream.write(text)
+        if running.feeds:  # what a command has printed comes before what is printed after it
+            for feed in tuple(running.feeds):
+                feed()
+        return self._give(running, text)
+
+    def write_of_child(self, text: str) -> None:
+        """Write *text* that comes from a child process of the attempt.
+
+        Raises:
+            OutputLimit: The attempt has written more than the limit; this text is dropped.
+        """
+        running = current_or_none()
+        if running is None:
+            self._stream.write(text)
+        else:
+            self._give(running, text)
+
+    def _give(self, running: Current, text: str) -> int:
         printed = running.printed = running.printed + len(text)
         if printed > self._limit:
             raise OutputLimit(f"the attempt printed more than {self._limit:,} characters")
@@ -130,7 +148,9 @@ def _catch_children(streams: dict[Stream, Any]) -> None:
         if running is None or running.sink() is None or len(args) > 4:
             make(process, *args, **kwargs)
             return
-        pipes = {name: Pipe(to_stream(stream)) for name, stream in streams.items() if kwargs.get(name) is None}
+        pipes = {
+            name: Pipe(to_stream(stream.write_of_child)) for name, stream in streams.items() if kwargs.get(name) is None
+        }
         try:
             make(process, *args, **kwargs | {name: pipe.writer for name, pipe in pipes.items()})
         finally:

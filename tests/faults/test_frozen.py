@@ -26,7 +26,7 @@ def frozen_run(site: Site) -> tuple[subprocess.Popen[bytes], list[int]]:
     """Start a run that holds one long attempt and claims not begun, and freeze it; return it and its processes."""
     first = site.enqueue(*[("work", (0,))] * 3, priority=2)
     run = site.command("run", "--threads", "1", **LEASES)
-    wait_until(lambda: site.begun() == len(first), "the first tasks have run", site)
+    wait_until(lambda: site.count("TaskSucceeded") == len(first), "the first tasks are recorded", site)
     site.enqueue(("hold", ("go",)), *STEPS, priority=1)
     wait_until(lambda: site.begun() > len(first), "the long task has begun", site)
     family = [run.pid, *workers_of(run)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Ledger, deliveries
+from ledger import Ledger, copying, deliveries
 from ledger.postgres import PostgresStore
 from ledger.postgres_unit import adapted
 from ledger.statements import DIALECTS, statements
@@ -67,6 +67,7 @@ def deliveries_of(ledger: Ledger) -> None:
     queue.catch_up_all(ledger)
     with ledger.store.write() as unit:
         deliveries.begin(unit, ["hook"])
+        unit.run(copying.SQL["create_copied"])
 
 
 def count_parameters(statement: str) -> int:
