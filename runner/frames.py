@@ -53,22 +53,22 @@ def send_document(to: socket.socket, document: bytes) -> None:
         to.send(kind + document[start : start + MOST_BYTES])
 
 
-def output_packets(stream: Stream, text: str, marked: int) -> Iterator[bytes]:
-    """Yield the packets of printed *text*; *marked* has a bit for each pipe with a mark that stands before it."""
+def output_packets(stream: Stream, text: str) -> Iterator[bytes]:
+    """Yield the packets of printed *text*, of which the first says that a mark stands for it in each pipe."""
     for start in range(0, len(text), PIECE_LENGTH):
-        head = OUTPUT + bytes((STREAMS.index(stream), 0 if start else marked))
+        head = OUTPUT + bytes((STREAMS.index(stream), not start))
         yield head + text[start : start + PIECE_LENGTH].encode("utf-8", "backslashreplace")
 
 
-def read_output(packet: bytes) -> tuple[Stream, int, str]:
-    """Return stream, marks and text.
+def read_output(packet: bytes) -> tuple[Stream, bool, str]:
+    """Return stream, whether it has marks, and text.
 
     Raises:
         Damaged: It is no such packet.
     """
     if len(packet) < 3 or packet[1] >= len(STREAMS):
         raise Damaged("a packet of output has no stream")
-    return STREAMS[packet[1]], packet[2], packet[3:].decode("utf-8", "backslashreplace")
+    return STREAMS[packet[1]], bool(packet[2]), packet[3:].decode("utf-8", "backslashreplace")
 
 
 def progress_packet(word: Word) -> bytes:

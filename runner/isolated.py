@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import resource
 import signal
 import socket
 import sys
-import termios
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +65,10 @@ def _take_descriptors(out: int, error: int) -> tuple[int, int]:
 
 
 class _Sink:
-    """Sends what the attempt prints, with marks in the pipes where something is in them that was written before."""
+    """Sends what the attempt prints, with a mark in each pipe for what was written into it before.
+
+    A pipe that is empty is marked too: what was in it may have been read, and not be taken yet.
+    """
 
     def __init__(self, talk: socket.socket, pipes: tuple[int, int], mark: bytes) -> None:
         self._talk = talk
@@ -77,12 +78,9 @@ class _Sink:
     def write(self, stream: Stream, text: str) -> None:
         if not text:
             return
-        marked = 0
-        for bit, pipe in enumerate(self._pipes):
-            if any(fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0")):
-                os.write(pipe, self._mark)
-                marked |= 1 << bit
-        for packet in frames.output_packets(stream, text, marked):
+        for pipe in self._pipes:
+            os.write(pipe, self._mark)
+        for packet in frames.output_packets(stream, text):
             self._talk.send(packet)
 
 

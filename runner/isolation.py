@@ -246,12 +246,14 @@ class _Attempt:
     def _take(self, packet: bytes) -> None:
         match packet[:1]:
             case frames.OUTPUT:
-                stream, marked, text = frames.read_output(packet)
-                for bit, (pipe, bytes_) in enumerate(self._pipes.items()):
-                    if marked & (1 << bit):
-                        self._read_to_mark(pipe, bytes_)
+                stream, has_marks, text = frames.read_output(packet)
+                pipes = self._pipes if has_marks else {}
+                for pipe, found in pipes.items():
+                    self._read_to_mark(pipe, found)
                 with suppress(OutputLimit):  # it is raised in the process too
                     (sys.stdout if stream == "stdout" else sys.stderr).write(text)
+                for found in pipes.values():
+                    found.feed(b"")  # what has been read from behind the mark, up to the next one
             case frames.PROGRESS:
                 self._current.progress(*frames.read_progress(packet))
             case frames.RAISED:
