@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 READS_PREFIX = "reads:"
 ARGUMENTS, RESULT, OUTPUT = "arguments", "result", "output"
+ALL = "*"
+"""In the place of a task: an export was shown, whichever tasks it had."""
 
 
 def recorded(snapshot: Snapshot, tasks: Iterable[str], what: Sequence[str], act: Act) -> list[ReadRecorded]:

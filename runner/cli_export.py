@@ -11,10 +11,9 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 import typer
 
+from ledger import reads
 from ledger.api import Ledger
 from ledger.errors import InvalidOption
-from ledger.ledger_events import ReadRecorded
-from ledger.schedule import LEDGER_STREAM
 from ledger.transfer import digest_of, take_in, to_line
 from ledger.values import check_reason
 from projections import formats
@@ -67,7 +66,9 @@ def export(
         wanted.condition(snapshot.now)  # refused before any file is made
     _check(kind, form, to, with_hidden=with_hidden, reason=reason)
     if with_hidden:
-        _record(ledger, session, reason)
+        reads.record(ledger, [reads.ALL], [reads.ARGUMENTS, reads.RESULT], reason=reason, actor=session.actor)
+    elif kind is not Kind.attempts:
+        session.note_read(ledger, [reads.ALL], reads.ARGUMENTS, reads.RESULT)
     count, last = _Export(ledger, wanted, form, with_hidden=with_hidden).run(to)
     print(f"{count} {kind.value}, last position {last}" if count else f"no {kind.value}", file=sys.stderr)
 
@@ -81,24 +82,6 @@ def _check(kind: Kind, form: Format, to: str | None, *, with_hidden: bool, reaso
         raise InvalidOption("--with-hidden is for events as jsonl, the form that can be imported")
     if with_hidden and check_reason(reason) is None:
         raise InvalidOption("--with-hidden needs a --reason, which is kept in the log")
-
-
-def _record(ledger: Ledger, session: Session, reason: str | None) -> None:
-    """Store that hidden arguments are read, before any is."""
-    with ledger.store.write() as unit:
-        act = ledger.act(unit, session.actor, reason)
-        last = unit.last(LEDGER_STREAM)
-        read = ReadRecorded(
-            originator_id=LEDGER_STREAM,
-            originator_version=1 if last is None else last.originator_version + 1,
-            command=act.id,
-            at=act.at,
-            actor=act.actor,
-            reason=act.reason,
-            task="*",
-            what=["arguments"],
-        )
-        unit.append([read])
 
 
 class _Export:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.ids import task_stream
+from ledger.reads import OUTPUT
 from projections import statistics
 from projections.history import Asked
 from projections.history import history as entries
@@ -56,10 +57,13 @@ def history(
 
     Example: workledger history --filter "outcome:failed name:mail.* run:>1s" --since 24h
     """
-    reports = Reports(context.obj.existing())
+    ledger = context.obj.existing()
+    reports = Reports(ledger)
     asked = Asked(filter=_bounded(filter_, since, until), text=text, limit=limit, after=after)
     rows = [entry._asdict() for entry in entries(reports, asked)]
     columns = _HISTORY_COLUMNS if text is None else (*_HISTORY_COLUMNS, "line")
+    if text is not None:
+        context.obj.note_read(ledger, (row["id"] for row in rows), OUTPUT)
     if output is Output.table:
         for row in rows:
             said = row["error_type"] and f"{row['error_type']}: {row['error_message']}"

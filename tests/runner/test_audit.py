@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ledger.testing import ManualClock, run_queue
 from runner.cli import app
 from tests.api.setup import REASON, count_events
 from tests.databases import execute
+from tests.runner.keeping import begin, end
 
 BOTH = ["arguments", "result"]
 SHOWING: list[tuple[list[str], list[str]]] = [
@@ -75,7 +77,36 @@ def test_what_is_shown_is_recorded_once_and_only_if_asked_for(
     assert count_events(ledger) == before + 1
 
 
-@pytest.mark.parametrize("words", [["task", "list"], ["queue", "list"], ["now"], ["why", "ID"]])
+@pytest.mark.parametrize("kind", ["tasks", "events"])
+def test_an_export_is_one_read_of_all(ledger: Ledger, tmp_path: Path, kind: str) -> None:
+    """It shows arguments and results, of how many tasks ever; attempts have neither."""
+    before = count_events(ledger)
+    call(ledger, tmp_path, ["export", "attempts"])
+    assert count_events(ledger) == before
+    call(ledger, tmp_path, ["export", kind])
+    with ledger.store.read() as snapshot:
+        [one] = [one.event for one in reads_of(snapshot, "*")]
+    assert isinstance(one, ReadRecorded) and one.what == BOTH and one.actor.endswith("(ann)")
+    assert count_events(ledger) == before + 1
+
+
+def test_lines_found_by_history_are_reads_of_their_tasks(tmp_path: Path) -> None:
+    """Of the tasks on the page, no others; what searches no output shows none."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/printed.db", clock=ManualClock())
+    for text in ("disk full\n", "all well\n"):
+        end(ledger, *begin(ledger, "prints", text))
+    call(ledger, tmp_path, ["history"])
+    found = call(ledger, tmp_path, ["history", "--grep", "disk", "-o", "json"])
+    [entry] = json.loads(found)
+    with ledger.store.read() as snapshot:
+        raws = snapshot.events_after(0, 100)
+        [one] = [one.event for one in reads_of(snapshot, entry["id"])]
+    ledger.close()
+    assert isinstance(one, ReadRecorded) and one.what == ["output"]
+    assert [raw[3] for raw in raws].count("ReadRecorded.v1") == 1
+
+
+@pytest.mark.parametrize("words", [["task", "list"], ["history"], ["stats"], ["queue", "list"], ["now"], ["why", "ID"]])
 def test_what_shows_no_arguments_is_not_recorded(ledger: Ledger, tmp_path: Path, words: list[str]) -> None:
     """Lists of names and states are no reads; nor is what is refused."""
     before = count_events(ledger)
