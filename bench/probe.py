@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner import cli, supervisor, worker
+from runner import beside, cli, supervisor, worker
 from runner.cycle import Cycle
 
 
@@ -37,6 +37,6 @@ class TimedWorker(worker.Worker):
 TIMES: list[float] = []
 
 if __name__ == "__main__":
-    worker.Cycle = TimedCycle  # type: ignore[misc]
+    beside.Cycle = TimedCycle  # type: ignore[misc]
     supervisor.Worker = TimedWorker  # type: ignore[misc]
     cli.main()
