@@ -267,7 +267,7 @@ def _catch_up_own(unit: Unit) -> None:
 
     What is brought forward already folds to nothing.
     """
-    while not catch_up(unit):
+    while not catch_up(unit, with_inbox=False):  # the turn has begun with that
         pass
 
 
