@@ -246,13 +246,4 @@ def reveal(unit: Unit, task_id: str, act: c.Act) -> dict[str, Any]:
 def _run_again(unit: Unit, schedule: str, task_id: str, act: c.Act) -> RunRequested:
     """Return the event by which a run that is retried is the newest run of its schedule again."""
     stream = schedule_stream(schedule)
-    last = unit.last(stream)
-    return RunRequested(
-        originator_id=stream,
-        originator_version=last.originator_version + 1 if last else 1,
-        command=act.id,
-        at=act.at,
-        actor=act.actor,
-        reason=act.reason,
-        task=task_id,
-    )
+    return RunRequested(**c.next_envelope(stream, unit.last(stream), act), task=task_id)

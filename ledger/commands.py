@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ledger.events import ErrorDetail, OutputDigest, Usage
+from ledger.events import ErrorDetail, Event, OutputDigest, Usage
 from ledger.retry import StoredRetry
 
 
@@ -18,6 +18,17 @@ class Act:
     at: datetime
     actor: str
     reason: str | None = None
+
+
+def envelope(act: Act) -> dict[str, Any]:
+    """Return the fields that all events of one act share."""
+    return {"command": act.id, "at": act.at, "actor": act.actor, "reason": act.reason}
+
+
+def next_envelope(stream: str, last: Event | None, act: Act) -> dict[str, Any]:
+    """Return the envelope of the event after *last*, the newest of *stream*; None where it is the first."""
+    version = last.originator_version + 1 if last else 1
+    return {"originator_id": stream, "originator_version": version, **envelope(act)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 
 from ledger import control_events as ce
-from ledger.commands import Act
+from ledger.commands import Act, next_envelope
 from ledger.control_rules import (
     LimitState,
     ResetLimit,
@@ -17,7 +17,6 @@ from ledger.control_rules import (
     TurnOff,
     TurnOn,
     change,
-    envelope,
     evolve_limit,
     evolve_switch,
     queue_stream,
@@ -58,9 +57,7 @@ def switch(unit: Unit, state: SwitchState, command: TurnOff | TurnOn, act: Act) 
 
 def announce(unit: Unit, kind: type[ce.StopRequested | ce.CachesCleared], act: Act) -> int:
     """Append one of the calls that workers hear, and return its position."""
-    last = unit.last(LEDGER_STREAM)
-    version = last.originator_version + 1 if last else 1
-    [position] = unit.append([kind(originator_id=LEDGER_STREAM, originator_version=version, **envelope(act))])
+    [position] = unit.append([kind(**next_envelope(LEDGER_STREAM, unit.last(LEDGER_STREAM), act))])
     return position
 
 

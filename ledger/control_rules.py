@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ledger import control_events as ce
 from ledger.clock import to_us
-from ledger.commands import Act
+from ledger.commands import Act, envelope
 from ledger.errors import Conflict
 from ledger.events import Event
 from ledger.limits import SOURCES, UNLIMITED, Limit, limit_stream
@@ -159,11 +159,6 @@ def evolve_limit(state: LimitState, event: Event) -> LimitState:
     return state._replace(
         version=event.originator_version, at_us=to_us(event.at), actor=event.actor, reason=event.reason, **changes
     )
-
-
-def envelope(act: Act) -> dict[str, Any]:
-    """Return the fields that all events of one act share."""
-    return {"command": act.id, "at": act.at, "actor": act.actor, "reason": act.reason}
 
 
 def _kept(most: int | None) -> int:

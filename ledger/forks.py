@@ -61,16 +61,8 @@ def fork(
     with ledger.store.write() as unit:
         act = ledger.act(unit, actor, reason)
         new = TaskState(mint(unit.now))
-        last = unit.last(FORKS_PREFIX + task_id)
-        link = ForkQueued(
-            originator_id=FORKS_PREFIX + task_id,
-            originator_version=last.originator_version + 1 if last else 1,
-            command=act.id,
-            at=act.at,
-            actor=act.actor,
-            reason=act.reason,
-            task=new.task_id,
-        )
+        stream = FORKS_PREFIX + task_id
+        link = ForkQueued(**c.next_envelope(stream, unit.last(stream), act), task=new.task_id)
         unit.append([*decide(new, command, act), link])
     return Task(ledger, new.task_id)
 

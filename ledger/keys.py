@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ledger import events as e
-from ledger.commands import Act
+from ledger.commands import Act, next_envelope
 from ledger.errors import Conflict
 from ledger.hidden import digested
 
@@ -46,22 +46,11 @@ def reserve(stream: str, last: e.Event | None, task_id: str, key: str, act: Act)
     held_by = holder(last)
     if held_by is not None:
         raise Conflict(f"key {key!r} is held by task {held_by}; it frees when that task ends")
-    return e.KeyReserved(**_envelope(stream, last, act), task=task_id, key=key)
+    return e.KeyReserved(**next_envelope(stream, last, act), task=task_id, key=key)
 
 
 def release(stream: str, last: e.Event | None, task_id: str, act: Act) -> e.KeyReleased | None:
     """Return the event by which *task_id* frees its key, or None if it does not hold it."""
     if holder(last) != task_id:
         return None
-    return e.KeyReleased(**_envelope(stream, last, act), task=task_id)
-
-
-def _envelope(stream: str, last: e.Event | None, act: Act) -> dict[str, Any]:
-    return {
-        "originator_id": stream,
-        "originator_version": last.originator_version + 1 if last else 1,
-        "command": act.id,
-        "at": act.at,
-        "actor": act.actor,
-        "reason": act.reason,
-    }
+    return e.KeyReleased(**next_envelope(stream, last, act), task=task_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ledger.commands import Act
+from ledger.commands import Act, next_envelope
 from ledger.ledger_events import ReadRecorded
 from ledger.store import Recorded, Snapshot
 
@@ -23,19 +23,8 @@ def recorded(snapshot: Snapshot, tasks: Iterable[str], what: Sequence[str], act:
     events = []
     for task_id in dict.fromkeys(tasks):
         stream = READS_PREFIX + task_id
-        last = snapshot.last(stream)
-        events.append(
-            ReadRecorded(
-                originator_id=stream,
-                originator_version=last.originator_version + 1 if last else 1,
-                command=act.id,
-                at=act.at,
-                actor=act.actor,
-                reason=act.reason,
-                task=task_id,
-                what=list(what),
-            )
-        )
+        said = next_envelope(stream, snapshot.last(stream), act)
+        events.append(ReadRecorded(**said, task=task_id, what=list(what)))
     return events
 
 

@@ -9,7 +9,7 @@ from ledger import commands as c
 from ledger import schedule_commands as sc
 from ledger import schedule_events as s
 from ledger.clock import from_us, to_us
-from ledger.commands import Act
+from ledger.commands import Act, next_envelope
 from ledger.errors import NotFound
 from ledger.events import Event
 from ledger.ids import TASK_PREFIX
@@ -202,18 +202,8 @@ def set_component(unit: Unit, component: str, *, enabled: bool, act: Act) -> boo
             if not state.always:
                 carry_out(unit, state, sc.Pass(cause="the component was disabled before a worker fired them"), act)
                 _cancel_waiting(unit, state, act)
-    last = unit.last(LEDGER_STREAM)
     cls = s.ComponentEnabled if enabled else s.ComponentDisabled
-    event = cls(
-        originator_id=LEDGER_STREAM,
-        originator_version=last.originator_version + 1 if last else 1,
-        command=act.id,
-        at=act.at,
-        actor=act.actor,
-        reason=act.reason,
-        component=component,
-    )
-    unit.append([event])
+    unit.append([cls(**next_envelope(LEDGER_STREAM, unit.last(LEDGER_STREAM), act), component=component)])
     return True
 
 

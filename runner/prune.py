@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ledger.api import Ledger
 from ledger.clock import to_us
+from ledger.commands import next_envelope
 from ledger.errors import InvalidOption
 from ledger.ledger_events import OutputPruned
 from ledger.output import PRUNING_SQL, SQL, output_stream
@@ -165,15 +166,9 @@ def _delete(ledger: Ledger, unit: Unit, part: _Range, found: dict[Key, int], rea
         unit.run(SQL["drop_attempt"], key[1:])
         unit.run(PRUNING_SQL["forget_attempt"], (part.name, *key))
     stream = output_stream(part.name)
-    last = unit.last(stream)
     act = ledger.act(unit, actor, reason)
     pruned = OutputPruned(
-        originator_id=stream,
-        originator_version=last.originator_version + 1 if last else 1,
-        command=act.id,
-        at=act.at,
-        actor=act.actor,
-        reason=act.reason,
+        **next_envelope(stream, unit.last(stream), act),
         name=part.name,
         attempts=[[key.task_id, key.attempt] for key in found],
         bytes=sum(found.values()),
