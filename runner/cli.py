@@ -149,6 +149,7 @@ def options(
         return
     loaded = gather(flags, config)
     context.obj = Session(loaded.settings, actor_name=actor, config=config, origins=loaded.origins)
+    context.call_on_close(context.obj.close)
 
 
 @app.command("run")

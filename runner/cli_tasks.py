@@ -51,6 +51,8 @@ class Session:
     config: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each setting came from."""
+    opened: list[Ledger] = field(default_factory=list)
+    """What the command has used, to be closed when it ends."""
 
     @property
     def url(self) -> str | None:
@@ -91,7 +93,7 @@ class Session:
         """
         if not self.app:
             raise InvalidOption("this command needs --app module:ledger (or WORKLEDGER_APP), which has the tasks")
-        ledger = _import_ledger(self.app)
+        self.opened.append(ledger := _import_ledger(self.app))
         if self.url is not None:
             ledger.move_to(self.url)
         return ledger
@@ -100,7 +102,8 @@ class Session:
         """Return the ledger of --url, else that of --app, else the default one; it need not exist yet."""
         if self.url is None and self.app:
             return self.app_ledger()
-        return Ledger(self.url or DEFAULT_URL)
+        self.opened.append(ledger := Ledger(self.url or DEFAULT_URL))
+        return ledger
 
     def existing(self) -> Ledger:
         """Return the ledger as `ledger` does.
@@ -111,6 +114,11 @@ class Session:
         ledger = self.ledger()
         with ledger.store.read():
             return ledger
+
+    def close(self) -> None:
+        """Close the ledgers that the command has used."""
+        for ledger in self.opened:
+            ledger.close()
 
 
 def _import_ledger(app: str) -> Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import sys
@@ -51,6 +52,14 @@ class Wake:
         except BlockingIOError:
             pass  # nudged often enough already
 
+    def close(self) -> None:
+        """Close what it waits on; it cannot be used any more."""
+        for descriptor in (self._read, self._write):
+            os.close(descriptor)
+        for watch in (self._watch, self._ear):
+            if watch is not None:
+                watch.close()
+
     def wait(self, seconds: float, *, for_commits: bool) -> bool:
         """Return after *seconds*, a nudge or, if *for_commits*, somebody else's commit: whether it was that."""
         if self._ear is not None and self._ear.is_lost:
@@ -58,12 +67,12 @@ class Wake:
         if for_commits and self._ear is not None:
             return self._listen(self._ear, time.monotonic() + seconds)
         deadline = time.monotonic() + seconds
-        descriptors = [self._read]
+        waited = [self._read]
         if for_commits and self._watch is not None:
-            descriptors.append(self._watch.fileno())
+            waited.append(self._watch.fileno())
         while (left := deadline - time.monotonic()) > 0:
             is_polling = for_commits and (self._watch is None or time.monotonic() < self._doubtful_until)
-            ready, _, _ = select.select(descriptors, [], [], min(left, POLL_SECONDS) if is_polling else left)
+            ready = _readable(waited, min(left, POLL_SECONDS) if is_polling else left)
             if self._read in ready:
                 self._drain()
                 return False
@@ -83,7 +92,7 @@ class Wake:
                     if self._store.data_version() != self._version:
                         return True
                     continue
-                ready, _, _ = select.select([self._read, ear.fileno()], [], [], min(deadline, looks[0]) - now)
+                ready = _readable([self._read, ear.fileno()], min(deadline, looks[0]) - now)
                 if self._read in ready:
                     self._drain()
                     return False
@@ -130,6 +139,14 @@ class Wake:
         self._version = self._store.data_version()
         if self._watch is not None:
             self._watch.read(timeout=0)
+
+
+def _readable(waited: list[int], seconds: float) -> list[int]:
+    """Return those of *waited* that can be read, at the latest after *seconds*; their numbers may be of any size."""
+    poll = select.poll()
+    for descriptor in waited:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))]
 
 
 def _watch(wal: Path | None) -> Any:

@@ -37,7 +37,9 @@ def watch(ledger: Ledger) -> Iterator[Watch]:
 
 
 def is_told(watch: Watch, seconds: float = 30.0) -> bool:
-    while select.select([watch.fileno()], [], [], seconds)[0]:
+    poll = select.poll()  # the descriptor's number may be of any size
+    poll.register(watch.fileno(), select.POLLIN)
+    while poll.poll(seconds * 1000):
         if watch.has_heard():
             return True
     return False
@@ -114,6 +116,7 @@ def test_who_has_lost_the_connection_is_not_deaf_for_long(ledger: Ledger, postgr
         function.enqueue(1)
 
         assert pool.submit(wake.wait, 60, for_commits=True).result(30)
+    wake.close()
     other.close()
 
 
