@@ -112,18 +112,25 @@ class LedgerDatastore(PostgresDatastore):
             StorageUnavailable: There is none within *patience* seconds, or the server does not keep what it promises.
         """
         pool = self._opened()
-        try:
-            connection = pool.getconn(timeout=patience)
-        except PoolTimeout:
-            cause = self._trouble or f"all {MOST_CONNECTIONS} connections of this process were in use"
-            raise StorageUnavailable(f"{self.shown}: no connection within {patience:g} s: {cause}") from None
-        if not connection.is_checked:
+        deadline = CLOCK.monotonic() + patience
+        while True:
+            try:
+                connection = pool.getconn(timeout=patience)
+            except PoolTimeout:
+                cause = self._trouble or f"all {MOST_CONNECTIONS} connections of this process were in use"
+                raise StorageUnavailable(f"{self.shown}: no connection within {patience:g} s: {cause}") from None
+            if connection.is_checked:
+                return connection
             try:
                 self._check(connection)
-            except BaseException:
+                return connection
+            except BaseException as error:
+                # The server may have ended it before its first use; then others in the pool are worth a try.
+                is_over = isinstance(error, StorageUnavailable) and is_lost(connection)
                 self.give_back(connection)
-                raise
-        return connection
+                if not is_over or CLOCK.monotonic() > deadline:
+                    raise
+            CLOCK.sleep(0.01)
 
     def give_back(self, connection: LedgerConnection) -> None:
         """Return a connection that was checked out; one that is lost is replaced."""

@@ -210,7 +210,6 @@ class Worker:
         if turn.jump_seconds:
             self._log.warning("clock_jumped", seconds=turn.jump_seconds)
         self._hold(turn.claims, time.monotonic())
-        self._board.count(taken=len(turn.claims))
         self._board.ask_for_loner(turn.lost_due > 0)
         self._learn(turn)
         self._leave_for(told(turn.stop, turn.recycle))
@@ -244,6 +243,8 @@ class Worker:
 
     def _hold(self, claims: Sequence[Claimed], now: float) -> None:
         attempts = []
+        # Counted before any of them can end this process: a bound of the run is for the next one too.
+        self._board.count(taken=len(claims))
         if claims:
             self._is_alone = bool(claims[0].state.lost)  # `plan` gives nothing beside such a one
         for claimed in claims:

@@ -365,6 +365,21 @@ def test_connections_ended_by_the_server_are_replaced(store: PostgresStore) -> N
     assert len(positions(store)) == 2
 
 
+def test_connections_ended_before_their_first_use_are_replaced(store: PostgresStore) -> None:
+    """What the pool has opened and nobody has used yet may be gone too: each is passed over for another."""
+    pool = store.datastore._opened()
+    connections = [pool.getconn() for _ in range(4)]
+    pids = [connection.info.backend_pid for connection in connections]
+    assert sum(not connection.is_checked for connection in connections) >= 3
+    for connection in connections:
+        pool.putconn(connection)
+    sql(store, f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{pids}) AS pid")
+    while sql(store, f"SELECT 1 FROM pg_stat_activity WHERE pid = ANY(ARRAY{pids})"):
+        pass
+
+    assert append(store, event("key:1")) == positions(store)
+
+
 def write(store: PostgresStore, *events: Event) -> list[int]:
     with store.write() as unit:
         return unit.append(events)
