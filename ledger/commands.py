@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from ledger.events import ErrorDetail, Event, OutputDigest, Usage
 from ledger.retry import StoredRetry
@@ -62,6 +62,13 @@ class Queue:
     forked_from: str | None = None
     delay_us: int = 0
     expires_after_us: int | None = None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """Return the command of these *fields*, all of them, which become its own; see `Event.of`."""
+        command = object.__new__(cls)
+        object.__setattr__(command, "__dict__", fields)
+        return command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,31 +38,22 @@ class Call(Generic[R]):
 
     def new_task(self, task_id: str, parent: str | None) -> NewTask:
         """Return the request to queue this call under *task_id*."""
-        options = self.options
+        options, function = self.options, self.function
         after, expires = options.run_after, options.expires
-        function, key = self.function, self._key(self.function.name)
-        command = Queue(
-            name=self.function.name,
-            args=self.args,
-            queue=options.queue,
-            priority=options.priority,
-            due_at=after.astimezone(UTC) if isinstance(after, datetime) else None,
-            delay_us=after // _MICROSECOND if isinstance(after, timedelta) else 0,
-            run_as=options.run_as,
-            retry=_NO_RETRY if options.retry is False else self.function.stored_retry(options.retry),
-            max_attempts=options.attempts,
-            timeout=options.timeout,
-            kill_after=options.kill_after,
-            unique_key=key,
-            key_stream=None if key is None else keys.key_stream(function.name, key),
-            unique_until=options.unique_until,
-            labels=list(options.labels),
-            parent=parent,
-            concurrency_key=options.concurrency_key,
-            expires_at=expires.astimezone(UTC) if isinstance(expires, datetime) else None,
-            expires_after_us=expires // _MICROSECOND if isinstance(expires, timedelta) else None,
-            hidden=list(function.traits.hide) or None,
-        )
+        key = self._key(function.name)
+        fields = function.said_by(options).copy()
+        fields["args"] = self.args
+        fields["labels"] = list(options.labels)
+        fields["parent"] = parent
+        if after is not None:
+            fields["due_at"] = after.astimezone(UTC) if isinstance(after, datetime) else None
+            fields["delay_us"] = after // _MICROSECOND if isinstance(after, timedelta) else 0
+        if expires is not None:
+            fields["expires_at"] = expires.astimezone(UTC) if isinstance(expires, datetime) else None
+            fields["expires_after_us"] = expires // _MICROSECOND if isinstance(expires, timedelta) else None
+        if key is not None:
+            fields["unique_key"], fields["key_stream"] = key, keys.key_stream(function.name, key)
+        command = Queue.of(fields)
         return NewTask(
             task_id=task_id,
             command=command,
@@ -123,7 +114,9 @@ class TaskFunction(Generic[P, R]):
         self._names = tuple(self.signature.parameters)
         self._plain = _plain_parameters(self.signature)
         self._rest = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+        self._by_position = _positional(self.signature)
         self._stored_retries: dict[Retry, Any] = {}
+        self._said: tuple[Options, dict[str, Any]] | None = None
         self.__name__ = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
@@ -185,8 +178,9 @@ class TaskFunction(Generic[P, R]):
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by parameter name, defaults included, checked as JSON."""
-        if not args and kwargs.keys() == self._plain:
-            bound = {name: kwargs[name] for name in self._names}
+        given = kwargs if not args else {**dict(zip(self._by_position, args, strict=False)), **kwargs}
+        if given.keys() == self._plain and len(given) == len(args) + len(kwargs):
+            bound = {name: given[name] for name in self._names}
         else:
             try:
                 binding = self.signature.bind(*args, **kwargs)
@@ -251,6 +245,27 @@ class TaskFunction(Generic[P, R]):
             raise InvalidArguments(f"{self.name}{self._shown} no longer takes these arguments: {error}") from None
         return args, kwargs
 
+    def said_by(self, options: Options) -> dict[str, Any]:
+        """Return the fields of `Queue` that *options* say for every call alike, made once for those used last."""
+        said = self._said
+        if said is None or said[0] is not options:
+            command = Queue(
+                name=self.name,
+                args={},
+                queue=options.queue,
+                priority=options.priority,
+                run_as=options.run_as,
+                retry=_NO_RETRY if options.retry is False else self.stored_retry(options.retry),
+                max_attempts=options.attempts,
+                timeout=options.timeout,
+                kill_after=options.kill_after,
+                unique_until=options.unique_until,
+                concurrency_key=options.concurrency_key,
+                hidden=list(self.traits.hide) or None,
+            )
+            said = self._said = options, vars(command)
+        return said[1]
+
     def stored_retry(self, retry: Retry) -> Any:
         """Return the stored form of *retry*, made once."""
         stored = self._stored_retries.get(retry)
@@ -275,6 +290,12 @@ class SyncTaskFunction(TaskFunction[P, R]):
         """Call the function here and now, past the ledger."""
         result: R = self.function(*args, **kwargs)
         return result
+
+
+def _positional(signature: inspect.Signature) -> tuple[str, ...]:
+    """Return the names of the parameters that can be passed by position and by keyword, in their order."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return tuple(parameter.name for parameter in signature.parameters.values() if parameter.kind is kind)
 
 
 def _plain_parameters(signature: inspect.Signature) -> frozenset[str] | None:

@@ -20,6 +20,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from ledger.clock import SystemClock
 from ledger.errors import Conflict, LedgerError, StorageFull, StorageUnavailable
 from ledger.postgres_address import Address
+from ledger.postgres_arrays import teach
 from ledger.statements import statements
 
 SQL = statements("ledger", "sql/postgres/events.sql")
@@ -197,6 +198,7 @@ class LedgerDatastore(PostgresDatastore):
             self._trouble = " ".join(str(error).split())
             raise
         self._trouble = ""
+        teach(connection)
         return connection
 
     def _check(self, connection: LedgerConnection) -> None:

@@ -17,9 +17,10 @@ from ledger.clock import Clock, from_us
 from ledger.codec import EventMapper
 from ledger.errors import StorageUnavailable
 from ledger.events import Event
+from ledger.postgres_arrays import columns
 from ledger.postgres_clock import DatabaseClock
 from ledger.postgres_connection import CLOCK, PATIENCE_SECONDS, LedgerConnection, LedgerDatastore, is_lost, translate
-from ledger.postgres_unit import PostgresUnit, Row, appending, positions_of, versions
+from ledger.postgres_unit import PostgresUnit, Row, encoded, positions_of, versions
 from ledger.statements import statements
 
 SQL = statements("ledger", "sql/postgres/events.sql")
@@ -167,20 +168,39 @@ class Transactions:
         Raises:
             Conflict: A stream has such a version already; nothing was stored.
         """
-        rows = [self._mapper.encode(event) for event in events]
-        statement, parameters = appending(rows)
-        statement_here = statement.replace("FROM ", f'FROM "{self._datastore.schema}".')
-
-        def say(connection: LedgerConnection) -> list[Row]:
-            return connection.execute(statement_here, parameters, binary=True).fetchall()
-
-        connection, [(stored, _, now_us)] = self._until_heard(say, DOUBT_SECONDS)
+        rows = encoded(self._mapper, events)
+        say = self._alone(rows[0]) if len(rows) == 1 else self._together(rows)
+        connection, (stored, now_us) = self._until_heard(say, DOUBT_SECONDS)
         self._datastore.give_back(connection)
-        self._heard(now_us)
         if stored is not None:
+            self._heard(now_us)
             return list(stored)
         with self.begun("BEGIN READ ONLY") as (connection, _):
             return positions_of(rows, connection.execute(SQL["events_at"], versions(rows), binary=True).fetchall())
+
+    def _together(self, rows: Sequence[Row]) -> Callable[[LedgerConnection], tuple[list[int] | None, int]]:
+        statement, parameters = self._here(SQL["append"].replace("FROM ", 'FROM "schema".')), columns(rows)
+
+        def say(connection: LedgerConnection) -> tuple[list[int] | None, int]:
+            [(stored, _, now_us)] = connection.execute(statement, parameters, binary=True).fetchall()
+            return stored, now_us
+
+        return say
+
+    def _alone(self, row: Row) -> Callable[[LedgerConnection], tuple[list[int] | None, int]]:
+        statement = self._here(SQL["append_alone"])
+
+        def say(connection: LedgerConnection) -> tuple[list[int] | None, int]:
+            try:
+                [(position, now_us, _)] = connection.execute(statement, row, binary=True).fetchall()
+            except pg.UniqueViolation:
+                return None, 0
+            return [position], now_us
+
+        return say
+
+    def _here(self, statement: str) -> str:
+        return statement.replace('"schema"', f'"{self._datastore.schema}"')
 
 
 def _goes_on(connection: LedgerConnection, transaction: int) -> bool:

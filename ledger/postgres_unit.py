@@ -298,7 +298,7 @@ def appending(rows: list[Row]) -> tuple[Statement, Sequence[Any]]:
     return (SQL["append_one"], rows[0]) if len(rows) == 1 else (SQL["append"], columns(rows))
 
 
-def versions(rows: list[Row]) -> list[str]:
+def versions(rows: Sequence[Row]) -> Sequence[Any]:
     """Return the columns that `events_at` is asked for *rows*."""
     return columns([row[:2] for row in rows])
 

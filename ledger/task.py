@@ -111,7 +111,9 @@ def _require(state: TaskState, verb: str, *allowed: str) -> None:
 def _queue(state: TaskState, command: c.Queue, act: c.Act) -> e.TaskQueued:
     if state.status != NONE:
         raise Conflict(f"task {state.task_id} is already {state.status}; an id is queued once")
-    fields = _envelope(state, act) | vars(command) | moments.of(command, act.at)
+    fields = _envelope(state, act)
+    fields.update(vars(command))
+    fields.update(moments.of(command, act.at))
     for name in c.NOT_STORED:
         del fields[name]
     return e.TaskQueued.of(fields)

@@ -10,7 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from ledger.clock import EPOCH
+from ledger.commands import Act, next_envelope
+from ledger.events import Event, KeyReleased
 from ledger.postgres import PostgresStore
+from ledger.postgres_transactions import SQL
 from ledger.store import RawEvent
 
 WRITERS = 16
@@ -22,6 +26,15 @@ APPEND_WITHOUT_LOCK = """
     INSERT INTO stored_events (notification_id, originator_id, originator_version, topic, state)
     SELECT nextval('positions'), * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
 """
+Rows = tuple[list[str], list[int], list[str], list[bytes]]
+
+
+def one_by_one(connection: psycopg.Connection[tuple[object, ...]], rows: Rows) -> None:
+    """Append each event by the statement that a single task is queued with."""
+    [(schema,)] = connection.execute("SELECT current_schema()").fetchall()
+    alone = SQL["append_alone"].replace('"schema"', str(schema))
+    for row in zip(*rows, strict=True):
+        psycopg.RawCursor(connection).execute(alone, row)
 
 
 @pytest.fixture
@@ -83,7 +96,7 @@ def positions(raws: Sequence[RawEvent]) -> list[int]:
     return [raw[0] for raw in raws]
 
 
-def write(store: PostgresStore, number: int, count: int, append: str) -> int:
+def write(store: PostgresStore, number: int, count: int, append: str | None) -> int:
     """Append about *count* events in transactions that sleep, conflict and roll back; return how many were committed."""
     chance = random.Random(number)
     committed = 0
@@ -98,7 +111,10 @@ def write(store: PostgresStore, number: int, count: int, append: str) -> int:
             try:
                 with connection.transaction(force_rollback=chance.random() < 0.1) as transaction:
                     rest(connection, chance)
-                    connection.execute(append, rows)
+                    if append is None:
+                        one_by_one(connection, rows)
+                    else:
+                        connection.execute(append, rows)
                     rest(connection, chance)
             except psycopg.errors.UniqueViolation:
                 continue
@@ -122,8 +138,11 @@ def tail(read: Read, is_over: threading.Event) -> list[int]:
             return seen
 
 
-def run(store: PostgresStore, reads: Sequence[Read], count: int, append: str = APPEND) -> tuple[int, list[int]]:
-    """Let the writers write and the readers tail; return the count stored and how many each reader has skipped."""
+def run(store: PostgresStore, reads: Sequence[Read], count: int, append: str | None = APPEND) -> tuple[int, list[int]]:
+    """Let the writers write and the readers tail; return the count stored and how many each reader has skipped.
+
+    Without *append* the events of a transaction are appended one by one.
+    """
     is_over = threading.Event()
     with ThreadPoolExecutor(WRITERS + len(reads)) as pool:
         tails = [pool.submit(tail, read, is_over) for read in reads]
@@ -148,6 +167,38 @@ def test_no_reader_skips_an_event(store: PostgresStore) -> None:
 
     _, skipped = run(store, reads, 20_000)
     assert skipped == [0, 0, 0, 0]
+
+
+def test_no_reader_skips_an_event_that_was_appended_alone(store: PostgresStore) -> None:
+    """The same where the events come in by the statement that needs no function."""
+    _, skipped = run(store, [by_snapshot(store), in_its_turn(store)], 5_000, None)
+
+    assert skipped == [0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_position_is_drawn_without_the_lock(store: PostgresStore, count: int) -> None:
+    """While nobody can have the lock, an append, of one event or of several, waits and has drawn nothing."""
+    act = Act(id="a", at=EPOCH, actor="user:u")
+    events = [KeyReleased(**next_envelope(f"key:{n}", None, act), task="t") for n in range(count)]
+    with psycopg.connect(**store.address.parameters, autocommit=True) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(f"SET search_path = {store.schema}")
+        holder.execute("SELECT pg_advisory_lock(lock_key(), 1)")
+        appended = pool.submit(append, store, events)
+        try:
+            while not holder.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND objid = 1").fetchall():
+                assert not appended.done()
+            drawn = holder.execute("SELECT is_called FROM positions").fetchall()
+        finally:
+            holder.execute("SELECT pg_advisory_unlock(lock_key(), 1)")
+
+        assert appended.result() == list(range(1, count + 1))
+        assert drawn == [(False,)]
+
+
+def append(store: PostgresStore, events: Sequence[Event]) -> list[int]:
+    with store.extend() as extension:
+        return extension.append(events)
 
 
 def test_the_log_below_the_head_is_whole(store: PostgresStore) -> None:

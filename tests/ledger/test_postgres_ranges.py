@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import RawCursor
 
-from ledger.postgres_arrays import array
+from ledger.postgres_arrays import array, teach
 from ledger.postgres_ranges import between, is_whole, ranges_of
 
 POSITIONS = st.sets(st.integers(1, 40))
@@ -33,6 +33,7 @@ def test_ranges_are_sets_of_positions(taken: set[int], after: int, upto: int) ->
 @pytest.fixture(scope="module")
 def connection(postgres_server: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(postgres_server, autocommit=True) as connection:
+        teach(connection)
         yield connection
 
 
@@ -51,10 +52,10 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1)
         ("bytea", st.binary()),
     ],
 )
-def test_the_server_reads_what_the_literal_says(
+def test_the_server_reads_what_the_array_says(
     connection: psycopg.Connection[Any], data: Any, kind: str, values: Any
 ) -> None:
-    """A literal gives the server the values it was made of, NULLs and whatever text may hold included."""
+    """An array gives the server the values it was made of, NULLs and whatever text may hold included."""
     given_values = data.draw(st.lists(values | st.none(), min_size=1) | st.lists(values, min_size=1))
     [(found,)] = RawCursor(connection).execute(f"SELECT $1::{kind}[]", (array(given_values),)).fetchall()
 
