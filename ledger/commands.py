@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ledger.events import ErrorDetail, Event, OutputDigest, Usage
 from ledger.retry import StoredRetry
@@ -82,8 +82,7 @@ class Claim:
     code_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeed:
+class Succeed(NamedTuple):  # most outcomes: a frozen class sets its fields one by one
     """Report that the attempt returned *result*."""
 
     attempt: int
@@ -184,8 +183,15 @@ class Expire:
     """End a task that still waits at its expiry."""
 
 
-Outcome = Succeed | Fail | Delay | Lose | Interrupt
+Reported = Succeed | Fail | Delay
+"""Outcomes that the attempt itself has come to."""
+Outcome = Reported | Lose | Interrupt
 Command = Queue | Claim | Outcome | Progress | Reschedule | RetryNow | Cancel | Expire
 
 NOT_STORED = ("delay_us", "expires_after_us")
 """Fields of `Queue` that `TaskQueued` does not keep: they count from the act."""
+
+
+def reported(command: Reported, **about: Any) -> Reported:
+    """Return *command* with other times, usage or output."""
+    return command._replace(**about) if isinstance(command, Succeed) else replace(command, **about)

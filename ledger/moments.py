@@ -43,8 +43,8 @@ def require_before(task_id: str, expires_us: int | None, moment: datetime) -> No
     Raises:
         Conflict: It has.
     """
-    if has_come(expires_us, to_us(moment)):
-        raise Conflict(f"task {task_id} expires at {_shown(expires_us or 0)}; it cannot begin at {moment.isoformat()}")
+    if expires_us is not None and has_come(expires_us, to_us(moment)):
+        raise Conflict(f"task {task_id} expires at {_shown(expires_us)}; it cannot begin at {moment.isoformat()}")
 
 
 def told(expires_us: int, attempt: int) -> str:

@@ -18,6 +18,8 @@ from ledger.shield import SHIELD
 from ledger.sqlite_files import WriterLock, refuse_network_file_system
 
 BUSY_SECONDS = 60.0
+WRITER_CACHE_KIB = 16 * 1024
+"""Pages in memory: a plan's jumps through the queue of a big ledger would read each page of the index anew with 2 MiB."""
 APPLICATION_ID = 0x574C4447  # "WLDG"
 
 
@@ -158,6 +160,7 @@ class LedgerDatastore(SQLiteDatastore):
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:
             self._writer = self._connect()
+            self._writer.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
         return self._writer
 
     def _open_reader(self) -> sqlite3.Connection:

@@ -33,6 +33,8 @@ def copy_json(value: Json, what: str) -> Json:
     Raises:
         InvalidValue: It is not JSON, or is beyond the limits (256 KiB, depth 64, 64-bit integers).
     """
+    if value is None:
+        return None  # what most tasks return
     try:
         encoded = orjson.dumps(value, option=_AS_IT_IS)
         copy = orjson.loads(encoded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ledger.limits import Limits, Running, room, room_of_key
@@ -127,10 +127,18 @@ class _Look:
     most_lost: int
     behind: dict[tuple[str, str, int], str]
     present: Present
+    rooms: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By name and queue, which many groups share."""
+
+    def _room(self, name: str, queue: str) -> int:
+        found = self.rooms.get((name, queue))
+        if found is None:
+            found = self.rooms[name, queue] = room(self.limits, self.running, self.present(name), queue)
+        return found
 
     def group(self, head: Row, free: int, *, is_keyed: bool) -> Group:
         """Return the group of a first row, at hand if it can be claimed as far as it alone can tell."""
-        most = min(free, room(self.limits, self.running, self.present(head[NAME]), head[QUEUE]))
+        most = min(free, self._room(head[NAME], head[QUEUE]))
         # What has expired, and of very many is not cancelled yet, is passed over: some behind it may have not.
         is_at_hand = head[LOST] <= self.most_lost and not has_come(head[EXPIRES], self.now_us)
         if is_keyed and self.limits.has_keys:

@@ -39,18 +39,20 @@ class Begun(NamedTuple):
     worker: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """An attempt that this worker holds: the row's position, the task as claimed, its arguments and retry policy."""
 
     position: int
     state: TaskState
-    args: dict[str, Any] = field(repr=False)  # some may be hidden
+    args: dict[str, Any]
     retry: StoredRetry
 
+    def __repr__(self) -> str:
+        """Leave the arguments out: some may be hidden."""
+        return f"Claimed(position={self.position}, state={self.state!r}, retry={self.retry!r})"
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+
+class Finished(NamedTuple):
     """What became of a claimed attempt: the command that reports it, children to queue if it succeeds, its output."""
 
     claimed: Claimed

@@ -6,7 +6,6 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -110,8 +109,8 @@ def _with_output(finished: Finished, current: Current, mode: OutputMode) -> Fini
     """Return how an attempt finished elsewhere with what it printed here."""
     printed = end(current, is_kept=mode == "all" or not isinstance(finished.command, c.Succeed))
     if printed is None or isinstance(finished.command, c.Lose | c.Interrupt):  # which say nothing of it
-        return replace(finished, printed=printed)
-    return replace(finished, command=replace(finished.command, output=printed.digest), printed=printed)
+        return finished._replace(printed=printed)
+    return finished._replace(command=c.reported(finished.command, output=printed.digest), printed=printed)
 
 
 def run_here(

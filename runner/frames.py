@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, get_type_hints
 
@@ -142,7 +143,11 @@ def outcome(finished: Finished) -> bytes:
     """Return the document that reports how an attempt finished."""
     command = finished.command
     assert isinstance(command, c.Succeed | c.Fail | c.Delay)
-    told = {name: getattr(command, name) for name in type(command).__dataclass_fields__}
+    told = (
+        command._asdict()
+        if isinstance(command, c.Succeed)
+        else {one.name: getattr(command, one.name) for one in fields(command)}
+    )
     children = [
         {"task_id": one.task_id, "on_duplicate": one.on_duplicate, "command": vars(one.command)}
         for one in finished.children
@@ -173,13 +178,13 @@ def _command(kind: type[c.Succeed | c.Fail | c.Delay], told: dict[str, Any], cla
         "finished_at": datetime.fromisoformat(told["finished_at"]),
         "acted_as": _names(told["acted_as"]),
     }
-    if issubclass(kind, c.Succeed):
-        return kind(**common, result=copy_json(told["result"], "the result"))
-    if issubclass(kind, c.Delay):
-        return kind(**common, seconds=Delay(told["seconds"]).seconds)
+    if kind is c.Succeed:
+        return c.Succeed(**common, result=copy_json(told["result"], "the result"))
+    if kind is c.Delay:
+        return c.Delay(**common, seconds=Delay(told["seconds"]).seconds)
     error = told["error"]
     detail = ErrorDetail(type=str(error["type"]), message=str(error["message"]), traceback=str(error["traceback"]))
-    return kind(**common, error=copy_json(detail, "the error"), forever=told["forever"] is True)
+    return c.Fail(**common, error=copy_json(detail, "the error"), forever=told["forever"] is True)
 
 
 def _names(found: Sequence[Any] | None) -> list[str] | None:

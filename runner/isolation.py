@@ -313,7 +313,7 @@ class _Attempt:
                 return self._lost(f"the report of its process cannot be used: {damage}")
             assert isinstance(found.command, c.Succeed | c.Fail | c.Delay)
             usage = None if self._exit is None else self._exit.usage
-            return replace(found, command=replace(found.command, usage=usage))
+            return found._replace(command=c.reported(found.command, usage=usage))
         state = self._claimed.state
         if self._no_process is not None:
             return self._failed("OSError", self._no_process)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import replace
 
 from ledger.api import Ledger
 from ledger.output import put
@@ -27,5 +26,5 @@ def store_news(ledger: Ledger, attempts: Collection[Held], now: float, actor: st
                 put(unit, rows)
                 told = store_progress(unit, said, ledger.act(unit, actor))
             for held, state, word in told:  # committed: from now on the row stands there
-                held.claimed = replace(held.claimed, state=state)
+                held.claimed = held.claimed._replace(state=state)
                 held.progress.note(word, now)

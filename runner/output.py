@@ -49,7 +49,8 @@ class TaskStream:
         if running.feeds:  # what a command has printed comes before what is printed after it
             for feed in tuple(running.feeds):
                 feed()
-        return self._give(running, text)
+        self._give(running, text)
+        return len(text)
 
     def write_of_child(self, text: str) -> None:
         """Write *text* that comes from a child process of the attempt.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from ledger import commands as c
@@ -54,7 +53,7 @@ class Latest:
         if word is None:
             return finished
         command = None if word == self._stored else command_of(claimed, word)
-        return replace(finished, claimed=claimed, progress=command)
+        return finished._replace(claimed=claimed, progress=command)
 
 
 class Held(Protocol):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ledger.clock import Clock
@@ -21,6 +22,8 @@ MOST_PARTS = 256
 """Parts of a line that wait for its end one by one."""
 PIECE_LENGTH = 16 * 1024
 """Longest text of one entry, in characters; longer ones are cut, so that the middle can be dropped in small pieces."""
+_SHA256 = hashlib.sha256()
+"""Of nothing yet: a copy costs half of a new one."""
 
 
 @dataclass(slots=True)
@@ -44,30 +47,22 @@ class Recorder:
     dropped as more comes. Times are the clock's when a line is complete; only then it is also given to *echo*.
     """
 
-    __slots__ = (
-        "_chunk_bytes", "_digest", "_dropped_bytes", "_dropped_lines", "_echo", "_half", "_head", "_head_bytes",
-        "_is_closed", "_kept_bytes", "_kept_lines", "_lock", "_now_us", "_partial", "_piece_length", "_tail",
-        "_tail_bytes", "_to_drop",
-    )  # fmt: skip
-    # Slots and few objects: most attempts print a line, and there is a recorder for each.
+    # Most attempts print a line, and there is a recorder for each: what does not change for one of them is the class's.
+    _head_bytes = _tail_bytes = 0
+    _kept_bytes = _kept_lines = 0
+    _dropped_bytes = _dropped_lines = 0
+    _digest: Any = None
+    _is_closed = False
 
     def __init__(self, keep: int, clock: Clock, echo: Callable[[Stream, str], None] | None = None) -> None:
-        self._half = keep // 2
-        self._chunk_bytes = min(CHUNK_BYTES, max(self._half // 4, 1))
-        self._piece_length = min(PIECE_LENGTH, self._chunk_bytes)
+        self._half, self._chunk_bytes, self._piece_length = _sizes(keep)
         self._now_us = clock.now_us
         self._echo = echo
         self._lock = threading.Lock()
         self._partial: dict[tuple[Stream, int], list[str]] = {}
         self._head: list[_Growing] = [_Growing(1)]
-        self._head_bytes = 0
         self._tail: deque[_Growing] = deque()
-        self._tail_bytes = 0
-        self._digest: Any = None
-        self._kept_bytes = self._kept_lines = 0
-        self._dropped_bytes = self._dropped_lines = 0
         self._to_drop: list[int] = []
-        self._is_closed = False
 
     def write(self, stream: Stream, text: str) -> None:
         """Take *text*; it is kept, and echoed, once its line is complete."""
@@ -95,15 +90,16 @@ class Recorder:
         with self._lock:
             if self._is_closed:
                 return
-            self._add(stream, text)
+            size = len(text)
+            if size < self._piece_length and text.isascii():
+                self._put((self._now_us(), stream, text), size, text.count("\n"))
+            else:
+                self._put_pieces(stream, text)
         if self._echo is not None:  # outside the lock: whoever reads it may be slow
             self._echo(stream, text)
 
-    def _add(self, stream: Stream, text: str) -> None:
+    def _put_pieces(self, stream: Stream, text: str) -> None:
         at_us = self._now_us()
-        if len(text) < self._piece_length and text.isascii():
-            self._put((at_us, stream, text), len(text), text.count("\n"))
-            return
         for piece in _pieces(text, self._piece_length):
             data = piece.encode("utf-8", "backslashreplace")  # lone surrogates are no text that a database can keep
             self._put((at_us, stream, data.decode()), len(data), piece.count("\n"))
@@ -155,7 +151,7 @@ class Recorder:
                 self._count(self._head.pop(0))
 
     def _count(self, chunk: _Growing) -> None:
-        self._digest = self._digest or hashlib.sha256()
+        self._digest = self._digest or _SHA256.copy()
         for _, _, text in chunk.entries:
             self._digest.update(text.encode())
         self._kept_bytes += chunk.bytes
@@ -193,13 +189,22 @@ class Recorder:
         return chunk.number == 1 and not (chunk.is_given or self._tail or len(self._head) > 1)
 
 
+@cache
+def _sizes(keep: int) -> tuple[int, int, int]:
+    """Return half of what is kept, and the most of a chunk and of an entry, so that the middle goes in small pieces."""
+    half = keep // 2
+    chunk_bytes = min(CHUNK_BYTES, max(half // 4, 1))
+    return half, chunk_bytes, min(PIECE_LENGTH, chunk_bytes)
+
+
 def _small(chunk: _Growing) -> Printed | None:
     entries = chunk.entries
     if not entries:
         return None
     text = entries[0][2] if len(entries) == 1 else "".join([entry[2] for entry in entries])
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
-    digest: OutputDigest = {"sha256": sha256, "bytes": chunk.bytes, "lines": chunk.lines}
+    sha256 = _SHA256.copy()
+    sha256.update(text.encode())
+    digest: OutputDigest = {"sha256": sha256.hexdigest(), "bytes": chunk.bytes, "lines": chunk.lines}
     return Printed(digest, (Chunk(chunk.number, entries),))
 
 

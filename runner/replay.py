@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any
 
@@ -105,7 +105,7 @@ def replay(
     recorded, number = _found(ledger, task_id, attempt)
     claimed = _claimed(task_id, number, recorded)
     function = ledger.function(claimed.state.name)
-    claimed = replace(claimed, state=claimed.state._replace(name=function.name, timeout=None))
+    claimed = claimed._replace(state=claimed.state._replace(name=function.name, timeout=None))
     current = Current(
         **identity(claimed.state),
         ledger=ledger,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -229,7 +228,7 @@ def store(ledger: Ledger, held: list[Held], now: float) -> None:
     with ledger.store.write() as unit:
         told = store_progress(unit, due(held, now), ledger.act(unit, "worker:w1"))
     for one, state, word in told:
-        one.claimed = replace(one.claimed, state=state)
+        one.claimed = one.claimed._replace(state=state)
         one.progress.note(word, now)
 
 
