@@ -11,7 +11,7 @@ from ledger.errors import InvalidOption
 from ledger.past import Past
 
 if TYPE_CHECKING:
-    from runner.cli_tasks import Session
+    from runner.session import Session
 
 At = Annotated[
     str | None,

@@ -14,21 +14,10 @@ from projections.listing import Filter
 from projections.tasks import stamp
 from runner import bulk, completion
 from runner.cli_enqueue import parse_moment
-from runner.cli_tasks import (
-    Form,
-    Label,
-    Name,
-    Queue,
-    QueuedBy,
-    Reason,
-    RunAs,
-    Session,
-    State,
-    TaskId,
-    Where,
-    filter_of,
-)
+from runner.cli_tasks import Label, Name, Queue, QueuedBy, RunAs, State, Where, filter_of
+from runner.parameters import Form, Reason, TaskId
 from runner.render import Output, clean, print_line, print_object
+from runner.session import Session
 
 OneId = Annotated[
     str | None,
@@ -158,10 +147,3 @@ def _print_outcome(ledger: Ledger, task_id: str, output: Output) -> None:
     when = f", due {stamp(due_at)}" if state.status == "waiting" and due_at > SystemClock().now() else ""
     asked = " and was asked to end" if state.cancel_us is not None else ""
     print_line(f"task {state.task_id} is {state.status}{asked}{when}")
-
-
-def add_to(tasks: typer.Typer) -> None:
-    """Add the commands of this module to those on *tasks*."""
-    tasks.command("retry")(retry)
-    tasks.command("cancel")(cancel)
-    tasks.command("reschedule")(reschedule)

@@ -9,9 +9,10 @@ import typer
 from ledger import reads
 from ledger.forks import fork as fork_task
 from runner.cli_enqueue import parse_args
-from runner.cli_tasks import Form, Session, TaskId
 from runner.compare import Row, compare
+from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
+from runner.session import Session
 
 Run = Annotated[
     str, typer.Argument(metavar="ID[:ATTEMPT]", help="A task's id, and the attempt's number if not its newest.")
@@ -75,9 +76,3 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _cell(value: Any) -> Any:
     return to_json(value) if isinstance(value, dict | list | bool) else value
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to those of *app*."""
-    app.command("fork")(fork)
-    app.command("compare")(compare_runs)

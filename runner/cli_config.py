@@ -11,8 +11,9 @@ from typing import Any
 import typer
 
 from ledger.settings import PREFIX, Settings
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_list, to_json
+from runner.session import Session
 
 _PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
 _NO_SETTINGS = frozenset({"WORKLEDGER_TASK", "WORKLEDGER_TOKEN", "WORKLEDGER_SMTP_PASSWORD"})

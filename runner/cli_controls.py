@@ -14,10 +14,11 @@ from ledger.limits import MOST, Running, check_scope, configured
 from projections.control_fold import SQL as CONTROL_SQL
 from projections.queue import SQL, catch_up_all
 from runner.at import At, past_of
-from runner.cli_tasks import Form, Reason, Session
 from runner.control_rows import LIMIT_COLUMNS, limit_row
+from runner.parameters import Form, Reason
 from runner.past_rows import limit_rows
 from runner.render import Output, clean, print_line, print_list, print_object
+from runner.session import Session
 
 limits = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Say how many tasks may run at once.")
 runners = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Disable and enable all runners.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger.api import Ledger
-from runner.cli_tasks import Form
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_object
 
 

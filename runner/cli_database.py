@@ -11,8 +11,9 @@ from ledger.sqlite import SqliteStore
 from ledger.store import Store
 from projections import queue as queue_view
 from projections.reports import Reports
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_object
+from runner.session import Session
 
 MOST_SHOWN = 20
 

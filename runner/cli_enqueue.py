@@ -13,8 +13,9 @@ import typer
 from ledger.errors import InvalidOption, InvalidValue
 from ledger.functions import Call
 from runner import completion
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, print_line, print_object
+from runner.session import Session
 
 _ANSWERS = {
     "queued": "",

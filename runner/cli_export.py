@@ -20,8 +20,8 @@ from projections import formats
 from projections.exporting import Page, Wanted, columns_of, pages, raw_events
 from projections.following import origin_of
 from projections.reports import Reports
-from runner.cli_tasks import Session
 from runner.render import clean, print_line
+from runner.session import Session
 
 
 class Kind(StrEnum):

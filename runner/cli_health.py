@@ -10,8 +10,9 @@ from ledger.errors import InvalidOption, LedgerError
 from ledger.health import EXIT_CODES, Check, Thresholds, judge, summary, unusable, worst
 from ledger.settings import Settings
 from runner.at import At
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list, print_object
+from runner.session import Session
 
 
 def health(context: typer.Context, at: At = None, output: Form = Output.table) -> None:

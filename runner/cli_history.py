@@ -13,7 +13,7 @@ from projections.history import Asked
 from projections.history import history as entries
 from projections.reports import Reports
 from projections.statistics import By, Total
-from runner.cli_tasks import Form, TaskId
+from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_list
 from runner.timeline import spans
 
@@ -149,10 +149,3 @@ def _chart(title: str, found: list[Total], values: list[float | None], unit: str
         bar = "█" * round(CHART_WIDTH * value / most) if value and most else ""
         said = "" if value is None else f"{value:g}{unit}"
         print_line(f"{clean(total.of):<{width}}  {bar:<{CHART_WIDTH}}  {said}".rstrip())
-
-
-def add_to(app: typer.Typer, tasks: typer.Typer) -> None:
-    """Add the commands of this module to the command line, and the one on a task to those on *tasks*."""
-    app.command("history")(history)
-    app.command("stats")(stats)
-    tasks.command("timeline")(timeline)

@@ -13,12 +13,13 @@ from ledger.declarations import Registered
 from ledger.errors import InvalidInput, InvalidOption
 from ledger.values import check_name
 from ledger.zones import zone_named
-from runner.cli_tasks import Form, Session
 from runner.imports import crontab as crontab_file
 from runner.imports import moodle as moodle_file
 from runner.imports.declare import Plan, carry_out, change_of, dry_run
 from runner.imports.found import Found
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list, to_json
+from runner.session import Session
 
 LARGEST_FILE = 16 * 1024 * 1024
 

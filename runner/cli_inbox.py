@@ -8,7 +8,7 @@ import typer
 
 from ledger import inbox
 from projections.queue import is_prepared, prepare
-from runner.cli_tasks import Form
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list
 
 MOST_SHOWN = 1_000

@@ -24,7 +24,7 @@ from ledger.reads import OUTPUT
 from ledger.record import AttemptRecord, TaskRecord, fold_on
 from projections.tasks import stamp
 from runner.at import At, past_of
-from runner.cli_tasks import Form, TaskId
+from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_object, short, to_json
 
 if TYPE_CHECKING:

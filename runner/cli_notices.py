@@ -15,8 +15,9 @@ from ledger.schedule import LEDGER_STREAM, SCHEDULE_PREFIX
 from ledger.zones import zone_named
 from projections.tasks import stamp
 from runner.cli_schedule_times import parse_time
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list
+from runner.session import Session
 
 
 def notices(

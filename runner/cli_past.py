@@ -8,8 +8,9 @@ import typer
 
 from runner.at import parse_at
 from runner.changes import Changes, changes
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
+from runner.session import Session
 
 MOST_SHOWN = 50
 
@@ -111,9 +112,3 @@ def replay_decisions(
         difference = None if found.difference is None else found.difference._asdict()
         print_object({"from": found.since, "to": found.upto, **counts, "difference": difference}, output)
     raise typer.Exit(0 if found.difference is None else 1)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to those of *app*."""
-    app.command("diff")(diff)
-    app.add_typer(replays, name="replay")

@@ -8,7 +8,7 @@ import typer
 
 from ledger.errors import InvalidOption
 from ledger.stores import POSTGRES_SCHEMES
-from runner.cli_tasks import Session
+from runner.session import Session
 
 
 def grants(

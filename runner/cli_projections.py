@@ -16,9 +16,10 @@ from projections import controls as control_view
 from projections import queue as queue_view
 from projections import schedules as schedule_view
 from projections.reports import Reports
-from runner.cli_tasks import Form, Session
 from runner.follower import follow as follow_reports
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list
+from runner.session import Session
 
 HOT = ("queue", "schedules", "controls")
 """The views in the ledger's own database; the others are reports. The report of the schedules has this prefix."""

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from ledger.errors import InvalidOption
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.prune import Rules, prune, would_prune
 from runner.render import Output, clean, print_line, print_object
+from runner.session import Session
 
 
 def prune_output(

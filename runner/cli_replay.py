@@ -9,9 +9,10 @@ import typer
 
 from ledger import reads
 from ledger.output import Stream
-from runner.cli_tasks import Form, Session, TaskId
+from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
 from runner.replay import Came, Replayed, replay
+from runner.session import Session
 
 _COLUMNS = ("what", "is_same", "recorded", "here")
 
@@ -111,8 +112,3 @@ def _debug(found: Replayed) -> None:
 
     print_line(clean(f"{type(found.raised).__name__}: {found.raised}"))
     pdb.post_mortem(found.raised.__traceback__)
-
-
-def add_to(tasks: typer.Typer) -> None:
-    """Add the commands of this module to those on *tasks*."""
-    tasks.command("replay")(replay_task)

@@ -9,8 +9,9 @@ import typer
 
 from projections import ready
 from projections.reports import Reports
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, print_line, print_list
+from runner.session import Session
 
 report = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run ready queries; set up reporting tools.")
 

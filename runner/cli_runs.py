@@ -16,8 +16,10 @@ from projections.listing import Filter
 from projections.tasks import stamp
 from runner import bulk
 from runner.cli_changes import DryRun, print_changed
-from runner.cli_tasks import Form, Label, Name, Queue, QueuedBy, Reason, RunAs, Session, State, TaskId, Where, filter_of
+from runner.cli_tasks import Label, Name, Queue, QueuedBy, RunAs, State, Where, filter_of
+from runner.parameters import Form, Reason, TaskId
 from runner.render import Output, clean, print_line, print_object
+from runner.session import Session
 
 INTERRUPTED = 130
 
@@ -98,10 +100,3 @@ def reveal(context: typer.Context, task_id: TaskId, reason: Reason, output: Form
     """
     session: Session = context.obj
     print_object(session.existing().get(task_id).reveal(reason=reason, actor=session.actor), output)
-
-
-def add_to(tasks: typer.Typer) -> None:
-    """Add the commands of this module to those on *tasks*."""
-    tasks.command("run")(run)
-    tasks.command("run-failed")(run_failed)
-    tasks.command("reveal")(reveal)

@@ -12,9 +12,10 @@ from ledger.declarations import Registered
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
 from runner import completion, upkeep
-from runner.cli_tasks import Form, Reason, Session
+from runner.parameters import Form, Reason
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.schedule_rows import next_run, row_of
+from runner.session import Session
 
 components = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Switch groups of schedules on and off.")
 

@@ -16,8 +16,9 @@ from ledger.cron_words import Preview, describe
 from ledger.cron_words import preview as coming
 from ledger.errors import InvalidOption, InvalidSchedule, NeverFires
 from ledger.zones import once, zone_named
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list
+from runner.session import Session
 
 MOST_FIRINGS = 10_000
 

@@ -24,10 +24,11 @@ from projections.tasks import stamp
 from runner import cli_schedule_changes, cli_schedule_times, completion
 from runner.at import At, past_of
 from runner.cli_schedule_times import Count, parse_time, show
-from runner.cli_tasks import Form, Session
+from runner.parameters import Form
 from runner.past_rows import schedule_details, schedule_rows
 from runner.render import Output, clean, print_line, print_list, print_object, to_json
 from runner.schedule_rows import LIST_COLUMNS, details_of, in_words, row_of, state_of, table_row
+from runner.session import Session
 
 schedules = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at schedules and change them.")
 schedules.command("preview")(cli_schedule_times.preview)

@@ -19,11 +19,12 @@ from projections import queue as queue_view
 from projections.heartbeat import Heartbeat
 from runner import past_rows
 from runner.at import At, past_of
-from runner.cli_tasks import Form, Session, TaskId
 from runner.control_rows import CONTROL_COLUMNS, control_rows, holds, leaving_for, mark_row
 from runner.heartbeat import all_of
+from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.running import COLUMNS, running_rows, table_rows
+from runner.session import Session
 from runner.why import why
 
 SQL = statements("projections", "sql/sqlite/reading.sql")

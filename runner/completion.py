@@ -155,7 +155,7 @@ def _offered(context: typer.Context, incomplete: str, find: Callable[[Snapshot, 
 def _ledger(context: typer.Context) -> Ledger:
     """Return the ledger that the line so far names, as the command would find it."""
     from ledger.settings import DEFAULT, PREFIX, gather
-    from runner.cli_tasks import Session
+    from runner.session import Session
 
     given = context.find_root().params
     loaded = gather({"url": given.get("url"), "app": given.get("app_")}, given.get("config"))

@@ -89,7 +89,7 @@ def test_commands_options_and_choices_are_completed(shell: Path) -> None:
         "workledger task list --state fa", 'workledger enqueue x --args \'{"a b": 1}\' --pri', "workledger completion ",
     )  # fmt: skip
     assert found == [
-        ["schedule"], ["run-now", "run-asap"], ["--state"], ["json", "jsonl"], ["failed"], ["--priority"],
+        ["schedule"], ["run-asap", "run-now"], ["--state"], ["json", "jsonl"], ["failed"], ["--priority"],
         ["bash", "zsh", "fish"],
     ]  # fmt: skip
 
