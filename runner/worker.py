@@ -42,7 +42,7 @@ RECORD_WITHIN_SECONDS = 0.05
 MOST_HELD = 1_000
 HOLD_ALONE_SECONDS = 0.03
 """How long a cycle may hold the writer lock while nobody else wants it."""
-HOLD_SHARED_SECONDS = 0.008
+HOLD_SHARED_SECONDS = 0.006
 """And while others do: with four workers each has its turn within 50 ms."""
 QUEUED_SECONDS = 0.001
 """A wait for the lock that tells of others who want it; they are remembered for a second."""
