@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -186,10 +187,16 @@ def options(
     context.call_on_close(context.obj.close)
 
 
+@cache
+def command() -> Any:
+    """Return the command with all its subcommands, of which there are so many that they are put together once."""
+    return get_command(app)
+
+
 def main() -> None:
     """Run the command with this process's arguments and exit: 0 ok, 1 failed, 2 usage, 3 not found, 4, 5."""
     completion.answer_if_asked()
-    app(prog_name="workledger")
+    command()(prog_name="workledger")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from typer.main import get_command
 
 from ledger import Ledger, errors
 from ledger.control_rules import LimitState
@@ -32,6 +31,7 @@ from projections.following import Kept
 from projections.queue import SQL as QUEUE_SQL
 from projections.report_views import VIEWS, meanings
 from projections.schedule_fold import SQL as SCHEDULES_SQL
+from runner import cli
 from runner.cli import app
 from runner.man import manual, put_into
 
@@ -153,7 +153,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
 
 def parse(line: str) -> Any:
     """Parse a shown command as the command line does, without running it; return the command found."""
-    command: Any = get_command(app)
+    command: Any = cli.command()
     words = shlex.split(line, comments=True)[1:]
     words = words[: words.index("|")] if "|" in words else words  # what reads its output is no business of this test
     context = command.make_context("workledger", words)
@@ -215,7 +215,7 @@ def test_the_manual_has_every_command_option_and_example() -> None:
         if not hasattr(command, "commands"):
             yield path, command
 
-    found = dict(leaves(get_command(app)))
+    found = dict(leaves(cli.command()))
     assert pages.keys() == found.keys() and len(found) > 30
     for path, command in found.items():
         assert f"](#workledger-{path.replace(' ', '-')})" in text

@@ -25,7 +25,9 @@ from runner.follower import NICENESS
 from tests.faults.app import DIRECTORY
 from tests.faults.crashing import declare_more
 from tests.faults.history import check, postgres_rows, read_history
+from tests.processes import Command
 
+Process = subprocess.Popen[bytes] | Command
 ROOT = Path(__file__).parents[2]
 APP = "tests.faults.app:ledger"
 PATIENCE_SECONDS = 60.0
@@ -52,7 +54,7 @@ class Site:
             DIRECTORY: str(directory),
             **environment,
         }
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[Process] = []
 
     def ledger(self) -> Any:
         """The ledger with the tasks of the fault apps, for this process; the caller closes it."""
@@ -70,22 +72,20 @@ class Site:
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start Python with *words*; what it prints goes to a file of the directory."""
+        return self._started(lambda **how: subprocess.Popen([sys.executable, *words], **how), environment)
+
+    def command(self, *words: str, app: str = APP, **environment: str) -> Command:
+        """Start the command ``workledger --app … WORDS``."""
+        return self._started(lambda **how: Command(["--app", app, *words], **how), environment)
+
+    def _started(self, start: Callable[..., Any], environment: dict[str, str]) -> Any:
         with (self.directory / f"{len(self.started)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, *words],
-                cwd=self.directory,
-                env={**self.environment, **environment},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            environment = {**self.environment, **environment}
+            process = start(cwd=self.directory, env=environment, stdout=log, stderr=log)
         self.started.append(process)
         return process
 
-    def command(self, *words: str, app: str = APP, **environment: str) -> subprocess.Popen[bytes]:
-        """Start the command ``workledger --app … WORDS``."""
-        return self.start("-m", "runner.cli", "--app", app, *words, **environment)
-
-    def finish(self, process: subprocess.Popen[bytes]) -> int:
+    def finish(self, process: Process) -> int:
         """Wait for the end of *process* and return its exit code."""
         try:
             return process.wait(PATIENCE_SECONDS)
@@ -161,7 +161,7 @@ class Site:
         assert self.url.startswith("postgresql:") or self.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def workers_of(supervisor: subprocess.Popen[bytes]) -> list[int]:
+def workers_of(supervisor: Process) -> list[int]:
     """The processes of the workers that *supervisor* has now."""
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(supervisor.pid).children()

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from ledger.errors import LedgerError
 from ledger.options import Options
 from ledger.testing import memory_ledger
-from runner.cli import app
+from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
 ANY_TEXT = st.text(
@@ -188,7 +188,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def call(*words: str, stdin: bytes | None = None) -> Result:
     """Call the command; it never ends in a traceback, and what it refuses is told in words."""
     sys.modules.pop("jobs_for_bad_input", None)
-    result = CliRunner().invoke(app, ["--app", "jobs_for_bad_input:ledger", *words], input=stdin)
+    result = invoke(["--app", "jobs_for_bad_input:ledger", *words], stdin=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exception)
     assert result.exit_code in (0, 2, 3, 4), result.output
     assert result.exit_code == 0 or result.output

@@ -6,7 +6,6 @@ import json
 import random
 import secrets
 import signal
-import subprocess
 import time
 from collections import Counter
 from typing import Any
@@ -17,6 +16,7 @@ from ledger import Ledger
 from tests.faults.history import fold_of, read_history
 from tests.faults.setup import Site, wait_until, workers_of
 from tests.faults.test_storm import kill, stop
+from tests.processes import Command
 
 LIMITS = {"ledger": 7, "queue:slow": 3, "task:work": 4, "task:*": 6, "key:*": 1, "key:big": 2}
 
@@ -37,7 +37,7 @@ def causes(site: Site) -> list[str]:
     return [json.loads(text)["cause"] for (text,) in rows]
 
 
-def stop_by_signal(site: Site, run: subprocess.Popen[bytes]) -> None:
+def stop_by_signal(site: Site, run: Command) -> None:
     run.send_signal(signal.SIGTERM)
     assert site.finish(run) == 0, site.logs()
 

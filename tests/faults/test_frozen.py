@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 import psutil
 import pytest
 
 from tests.faults.crashing import POINT
 from tests.faults.setup import LEASES, Site, wait_until, workers_of
+from tests.processes import Command
 
 CRASHING = "tests.faults.crashing:ledger"
 STATES_OF = "SELECT status, attempt FROM queue WHERE name = ?"
@@ -22,7 +22,7 @@ def send(pids: list[int], number: int) -> None:
         os.kill(pid, number)
 
 
-def frozen_run(site: Site) -> tuple[subprocess.Popen[bytes], list[int]]:
+def frozen_run(site: Site) -> tuple[Command, list[int]]:
     """Start a run that holds one long attempt and claims not begun, and freeze it; return it and its processes."""
     first = site.enqueue(*[("work", (0,))] * 3, priority=2)
     run = site.command("run", "--threads", "1", **LEASES)
@@ -78,7 +78,7 @@ def test_a_late_result_does_not_end_the_attempt_that_runs(each_site: Site) -> No
     site.check()
 
 
-def frozen_in_a_transaction(site: Site, workers: int) -> tuple[subprocess.Popen[bytes], int]:
+def frozen_in_a_transaction(site: Site, workers: int) -> tuple[Command, int]:
     """Start a run in which all workers hold a long attempt, but for one that stops inside a transaction."""
     site.enqueue(*[("hold", ("go",))] * (workers - 1))
     run = site.command("run", "--workers", str(workers), "--threads", "1", app=CRASHING, **LEASES, **{POINT: "{}"})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
 
 from tests.faults.setup import ROOT, Site, wait_until
+from tests.processes import call
 
 SECRET = "hunter2-4b1d"
 JOBS = f"""
@@ -38,16 +37,7 @@ CRONTAB = f"PASSWORD={SECRET}\n* * * * * echo done\n"
 
 def printed(site: Site, *words: str, stdin: str | None = None) -> str:
     """Call the command as a process of its own and return all that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "runner.cli", "--app", "jobs:ledger", *words],
-        cwd=site.directory,
-        env=site.environment,
-        capture_output=True,
-        text=True,
-        input=stdin,
-        timeout=60,
-        check=False,
-    )
+    done = call("--app", "jobs:ledger", *words, cwd=site.directory, env=site.environment, stdin=stdin)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
 

@@ -6,7 +6,6 @@ import json
 import random
 import secrets
 import signal
-import subprocess
 import time
 from collections import Counter
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from projections import queue, schedules
 from tests.faults.schedule_app import CLOCK, COUNT, TIMEZONE, SharedClock
 from tests.faults.setup import PATIENCE_SECONDS, Site, wait_until, workers_of
 from tests.faults.test_storm import kill
+from tests.processes import Command
 
 APP = "tests.faults.schedule_app:ledger"
 MINUTE = timedelta(minutes=1)
@@ -40,7 +40,7 @@ class Minutely:
         """Set the clock, by so much beside its own course."""
         self.clock.set(speed=self.speed, origin=self.origin, offset=seconds)
 
-    def run(self, workers: int) -> subprocess.Popen[bytes]:
+    def run(self, workers: int) -> Command:
         process = self.site.command("run", "--workers", str(workers), "--log-format", "json", app=APP)
         wait_until(lambda: self.fired() > 0, "slots are fired", self.site)
         return process
@@ -102,7 +102,7 @@ class Minutely:
     def live(self) -> list[str]:
         return [row[0] for row in self.site.rows("SELECT task_id FROM queue")]
 
-    def stop(self, run: subprocess.Popen[bytes]) -> None:
+    def stop(self, run: Command) -> None:
         """End the run as an operator does; every run that was queued has ended then, but for what nobody began."""
         run.send_signal(signal.SIGTERM)
         assert self.site.finish(run) in (0, 1), self.site.logs()

@@ -6,13 +6,13 @@ import os
 import random
 import secrets
 import signal
-import subprocess
 import time
 from contextlib import suppress
 
 import pytest
 
 from tests.faults.setup import Site, wait_until, workers_of
+from tests.processes import Command
 
 
 def kill(pid: int) -> None:
@@ -50,7 +50,7 @@ def storm(site: Site, seed: str, kills: int, producers: int, *, supervisors_too:
     site.check()
 
 
-def stop(site: Site, runs: list[subprocess.Popen[bytes]]) -> None:
+def stop(site: Site, runs: list[Command]) -> None:
     """End the runs as an operator does."""
     for run in runs:
         run.send_signal(signal.SIGTERM)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 from tests.faults.setup import LEASES, Site, wait_until
+from tests.processes import Command
 
 REASON = ("--reason", "by hand")
 
 
-def run(site: Site, task_id: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+def run(site: Site, task_id: str, *words: str, **environment: str) -> Command:
     return site.command("task", "run", task_id, *words, **environment)
 
 

@@ -16,12 +16,11 @@ import pytest
 import sqlalchemy
 from datasette.app import Datasette
 from datasette.utils import tilde_encode
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from projections import ready
 from projections.reports import Reports
-from runner.cli import app
+from tests.invoking import invoke
 from tests.projections.everything import fill, ledger_at
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +38,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 
 def call(ledger: Ledger, *words: str) -> str:
-    result = CliRunner().invoke(app, ["--url", ledger.url, *words])
+    result = invoke(["--url", ledger.url, *words])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -140,13 +139,11 @@ def test_a_ready_query_can_be_taken_along() -> None:
     """`report sql` prints the text with the schema's name, and `report list` what it tells; a wrong name is refused."""
     for name in ready.QUERIES:
         said, sql = ready.query(name)
-        printed = CliRunner().invoke(app, ["report", "sql", name]).stdout
+        printed = invoke(["report", "sql", name]).stdout
         assert printed == f"-- {said}\n{sql};\n"
         assert "report_v1." in sql
-    assert [line.split()[0] for line in CliRunner().invoke(app, ["report", "list"]).stdout.splitlines()] == list(
-        ready.QUERIES
-    )
-    assert CliRunner().invoke(app, ["report", "sql", "none"]).exit_code == 2
+    assert [line.split()[0] for line in invoke(["report", "list"]).stdout.splitlines()] == list(ready.QUERIES)
+    assert invoke(["report", "sql", "none"]).exit_code == 2
 
 
 def test_tools_read_while_workers_write(tmp_path: Path) -> None:

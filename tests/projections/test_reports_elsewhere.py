@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import InvalidOption, Ledger
 from ledger.transfer import digest_of, take_in
@@ -15,8 +14,8 @@ from projections import ready
 from projections.history import Asked, history
 from projections.reports import Reports
 from projections.statistics import By, statistics
-from runner.cli import app
 from runner.follower import is_kept
+from tests.invoking import invoke
 from tests.projections.everything import fill, ledger_of
 
 
@@ -42,7 +41,7 @@ def test_reports_tell_of_a_ledger_wherever_it_is(ledger: Ledger, tmp_path: Path)
         assert dict(unit.rows("SELECT type, count(*) FROM report_v1.events GROUP BY type")) == dict(log)
         assert all(unit.rows(ready.query(name)[1]) for name in ready.QUERIES)
     words = ["export", "events", "--with-hidden", "--reason", "to a file", "--to", str(tmp_path / "log.jsonl")]
-    done = CliRunner().invoke(app, ["--url", ledger.url, *words])
+    done = invoke(["--url", ledger.url, *words])
     assert done.exit_code == 0, done.output
     copy = Ledger(f"sqlite:///{tmp_path}/copy.db")
     copy.store.prepare()
@@ -63,6 +62,6 @@ def test_a_log_is_taken_into_a_file_only(postgres_url: str) -> None:
     ledger.store.prepare()
     with pytest.raises(InvalidOption, match="a log is imported into a SQLite file"):
         take_in(ledger.store, [])
-    done = CliRunner().invoke(app, ["--url", postgres_url, "import", "events", "-"], input="")
+    done = invoke(["--url", postgres_url, "import", "events", "-"], input="")
     assert (done.exit_code, done.output.startswith("error: a log is imported into a SQLite file")) == (2, True)
     ledger.close()

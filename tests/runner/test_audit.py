@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from ledger.events import EVENT_CLASSES
 from ledger.ledger_events import ReadRecorded
 from ledger.reads import reads_of
 from ledger.testing import ManualClock, run_queue
-from runner.cli import app
 from tests.api.setup import REASON, count_events
 from tests.databases import execute
+from tests.invoking import invoke
 from tests.runner.keeping import begin, end
 
 BOTH = ["arguments", "result"]
@@ -45,7 +44,7 @@ def ledger(url: str) -> Iterator[Ledger]:
 def call(ledger: Ledger, place: Path, words: list[str], code: int = 0, *, audit: bool = True) -> str:
     config = place / "audited.toml"
     config.write_text(f"audit_reads = {str(audit).lower()}\n")
-    result = CliRunner().invoke(app, ["--url", ledger.url, "--config", str(config), "--actor", "ann", *words])
+    result = invoke(["--url", ledger.url, "--config", str(config), "--actor", "ann", *words])
     assert result.exit_code == code, result.output
     return result.output
 
@@ -126,9 +125,7 @@ def test_what_cannot_be_recorded_is_not_shown(ledger: Ledger, tmp_path: Path) ->
         execute(ledger, refusal)
     else:
         execute(ledger, f"ALTER TABLE {table} ADD CONSTRAINT no_reads CHECK (topic <> 'ReadRecorded.v1')")
-    result = CliRunner().invoke(
-        app, ["--url", ledger.url, "task", "show", task_id(ledger)], env={"WORKLEDGER_AUDIT_READS": "true"}
-    )
+    result = invoke(["--url", ledger.url, "task", "show", task_id(ledger)], env={"WORKLEDGER_AUDIT_READS": "true"})
     assert result.exit_code != 0
     assert "job" not in result.stdout
     assert read(ledger) == []

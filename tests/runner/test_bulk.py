@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Conflict, InvalidOption, Ledger, Retry, Task
 from ledger.acts import act_on
@@ -18,7 +17,7 @@ from projections import queue as queue_view
 from projections.listing import Filter
 from projections.reports import Reports
 from runner.bulk import BATCH, Changed, cancel_all, change_batch, retry_all, run_failed
-from runner.cli import app
+from tests.invoking import invoke
 
 REASON = "the mail server is back"
 
@@ -202,7 +201,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def call(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, list(words))
+    result = invoke(list(words))
     assert result.exit_code == code, result.output
     return result.output
 

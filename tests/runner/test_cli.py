@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from ledger import commands as c
@@ -24,8 +22,9 @@ from ledger.clock import to_us
 from ledger.ids import mint
 from projections.queue import SQL, catch_up_all
 from projections.reports import Reports
-from runner.cli import app
+from runner.cli import command
 from tests.databases import execute, insert, is_made
+from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
 JOBS = """
@@ -68,7 +67,7 @@ def call(*words: str, code: int = 0, stdin: str | None = None, app_name: str | N
     if app_name:
         sys.modules.pop("jobs", None)
         words = ("--app", app_name, *words)
-    result = CliRunner().invoke(app, list(words), input=stdin)
+    result = invoke(list(words), stdin=stdin)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -323,17 +322,17 @@ def test_url_and_app_are_found_where_they_are_given(here: Path, monkeypatch: pyt
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the words of every command and group."""
     yield path
-    for name, command in getattr(group, "commands", {}).items():
-        yield from commands(command, (*path, name))
+    for name, inner in getattr(group, "commands", {}).items():
+        yield from commands(inner, (*path, name))
 
 
 def test_every_command_shows_an_example() -> None:
     """--help of every command has a line to copy."""
-    found = list(commands(get_command(app)))
+    found = list(commands(command()))
     assert len(found) > 20
     leaves = [path for path in found if path not in {other[:-1] for other in found}]
     for path in leaves:
-        assert "Example: workledger" in CliRunner().invoke(app, [*path, "--help"]).output, path
+        assert "Example: workledger" in invoke([*path, "--help"]).output, path
 
 
 @pytest.mark.parametrize(

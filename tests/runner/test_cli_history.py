@@ -11,11 +11,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger, Retry
 from ledger.testing import ManualClock, run_queue
-from runner.cli import app
+from tests.invoking import invoke
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, st
 
 
 def call(ledger: Ledger, *words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["--url", ledger.url, *words])
+    done = invoke(["--url", ledger.url, *words])
     assert done.exit_code == code, done.output
     return done.output
 
@@ -91,7 +90,7 @@ def test_history_as_a_table_and_as_json(place: tuple[Ledger, str]) -> None:
 )
 def test_what_is_wrong_is_said(place: tuple[Ledger, str], words: list[str], said: str, tmp_path: Path) -> None:
     """A typed error with what is allowed, and nothing is done or written."""
-    done = CliRunner().invoke(app, ["--url", place[0].url, *words])
+    done = invoke(["--url", place[0].url, *words])
     assert done.exit_code != 0
     assert said in done.output
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from ledger import Ledger
 from ledger.schedule import loads
 from ledger.schedule_events import ScheduleDeclared
 from ledger.testing import ManualClock, memory_ledger, run_queue
-from runner.cli import app
 from runner.imports import crontab
 from runner.imports.declare import carry_out
 from runner.shell import SHELL_TASK, allow_shell
+from tests.invoking import invoke
 
 MOODLE = Path(__file__).parent / "data" / "moodle_core_schedules.json"
 CRONTAB = """\
@@ -42,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*words: str, code: int = 0, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(app, ["import", *words], input=stdin)
+    result = invoke(["import", *words], stdin=stdin)
     assert result.exit_code == code, result.output
     return result
 

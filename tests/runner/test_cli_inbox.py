@@ -9,11 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger, Task
 from projections.queue import catch_up_all
-from runner.cli import app
+from tests.invoking import invoke
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def call(ledger: Ledger, *words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["--url", ledger.url, *words])
+    result = invoke(["--url", ledger.url, *words])
     assert result.exit_code == code, result.output
     return result.output
 

@@ -8,18 +8,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger, Retry
 from ledger import commands as c
 from ledger.testing import ManualClock, run_queue
 from runner.changes import changes
-from runner.cli import app
 from runner.cycle import Cycle, Finished
 from runner.execute import execute
 from runner.past_why import why_then
 from runner.recorder import Recorder
 from tests.api.setup import REASON, count_events
+from tests.invoking import invoke
 
 MINUTE = timedelta(minutes=1)
 
@@ -34,7 +33,7 @@ def ledger(url: str) -> Iterator[Ledger]:
 
 def call(ledger: Ledger, *words: str, code: int = 0) -> Any:
     """Call the command, expect *code*, and return its JSON; with another code what it printed."""
-    result = CliRunner().invoke(app, ["--url", ledger.url, *words, *(["-o", "json"] if code == 0 else [])])
+    result = invoke(["--url", ledger.url, *words, *(["-o", "json"] if code == 0 else [])])
     assert result.exit_code == code, result.output
     return json.loads(result.output) if code == 0 else result.output
 

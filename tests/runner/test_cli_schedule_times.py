@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from runner.cli import app
+from tests.invoking import invoke
 
 
 def preview(*words: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["schedule", "preview", *words])
+    result = invoke(["schedule", "preview", *words])
     assert result.exit_code == code, result.output
     return result
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger
-from runner.cli import app
+from tests.invoking import invoke
 
 APP = """
 from ledger import Ledger, Retry
@@ -51,7 +50,7 @@ def here(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def call(*words: str, code: int = 0) -> str:
     """Call the command in this process, expect *code*, and return what it printed."""
     sys.modules.pop("crons", None)
-    result = CliRunner().invoke(app, ["--app", "crons:ledger", *words])
+    result = invoke(["--app", "crons:ledger", *words])
     assert result.exit_code == code, result.output
     return result.output
 

@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger
-from runner.cli import app
 from runner.inline import run_inline
+from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
 COMPLETE = """
@@ -173,9 +172,9 @@ def test_the_other_shells_have_their_scripts() -> None:
         ("zsh", "compdef _workledger_completion workledger"),
         ("fish", "complete --command workledger"),
     ):
-        said = CliRunner().invoke(app, ["completion", shell]).output
+        said = invoke(["completion", shell]).output
         assert word in said and f"_WORKLEDGER_COMPLETE=complete_{shell}" in said
-    refused = CliRunner().invoke(app, ["completion", "tcsh"])
+    refused = invoke(["completion", "tcsh"])
     assert refused.exit_code == 2 and "bash" in refused.output
 
 
@@ -183,6 +182,6 @@ def test_the_version_is_told_without_settings(tmp_path: Path, monkeypatch: pytes
     """--version and completion work in a directory whose settings cannot be read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "workledger.toml").write_text("nonsense")
-    assert CliRunner().invoke(app, ["--version"]).output.startswith("workledger 0.")
-    assert CliRunner().invoke(app, ["completion", "bash"]).exit_code == 0
-    assert CliRunner().invoke(app, ["now"]).exit_code == 2
+    assert invoke(["--version"]).output.startswith("workledger 0.")
+    assert invoke(["completion", "bash"]).exit_code == 0
+    assert invoke(["now"]).exit_code == 2

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from ledger.postgres_address import address_of
@@ -24,9 +23,9 @@ from ledger.sqlite import path_of
 from ledger.testing import run_queue
 from projections import queue
 from runner.check import check
-from runner.cli import app
 from tests.databases import execute, with_schema
 from tests.faults.setup import wait_until
+from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +76,7 @@ def declared(url: str) -> Ledger:
 
 
 def copied(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["db", "copy", *words])
+    result = invoke(["db", "copy", *words])
     assert result.exit_code == code, result.output
     return result.output
 

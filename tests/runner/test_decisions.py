@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ledger import InvalidOption, Ledger, Retry
 from ledger import commands as c
@@ -18,13 +17,13 @@ from ledger import events as e
 from ledger import schedule_events as s
 from ledger.event import Event
 from ledger.testing import ManualClock, memory_ledger, run_queue
-from runner.cli import app
 from runner.cycle import Cycle
 from runner.decisions import decisions
 from runner.losses import end_worker, lost
 from runner.names import present_name
 from runner.single import run_one
 from tests.api.setup import REASON, count_events
+from tests.invoking import invoke
 from tests.ledger.living import live
 
 
@@ -235,7 +234,7 @@ def test_the_command_tells_counts_and_the_first_difference(tmp_path: Path) -> No
     run_queue(ledger)
 
     def call(code: int) -> dict[str, Any]:
-        result = CliRunner().invoke(app, ["--url", url, "replay", "decisions", "-o", "json"])
+        result = invoke(["--url", url, "replay", "decisions", "-o", "json"])
         assert result.exit_code == code, result.output
         found: dict[str, Any] = json.loads(result.output)
         return found

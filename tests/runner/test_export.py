@@ -19,13 +19,12 @@ import duckdb
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from ledger.transfer import digest_of
 from projections.exporting import POSITIONS, Wanted, columns_of, pages
 from projections.reports import Reports
-from runner.cli import app
+from tests.invoking import invoke
 from tests.projections.everything import SECRET, fill, ledger_at
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +60,7 @@ class Done(NamedTuple):
 
 def run(ledger: Ledger, *words: str, exit_code: int = 0, stdin: bytes = b"") -> Done:
     """Run a command in this process; the ledger is opened by it anew."""
-    result = CliRunner().invoke(app, ["--url", ledger.url, *words], input=stdin)
+    result = invoke(["--url", ledger.url, *words], stdin=stdin)
     assert result.exit_code == exit_code, result.output
     return Done(result.stdout_bytes, result.stderr_bytes)
 

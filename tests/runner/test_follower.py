@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ import pytest
 from ledger import Ledger
 from projections.reports import Reports
 from runner.follower import NICENESS
+from tests.processes import Command
 
 ROOT = Path(__file__).parents[2]
 APP = "from ledger import Ledger\nledger = Ledger.from_env()\nledger.task(name='noop')(lambda number: number)\n"
@@ -43,10 +43,8 @@ def run(ledger: Ledger, *words: str) -> Iterator[psutil.Process]:
     """A run of that app; it and what it left behind are ended."""
     directory = Path(ledger.store.path).parent
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "WORKLEDGER_URL": ledger.url}
-    command = [sys.executable, "-m", "runner.cli", "--app", "follow_app:ledger", *words]
-    process = subprocess.Popen(
-        command, env=environment, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words = ("--app", "follow_app:ledger", *words)
+    process = Command(words, env=environment, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield psutil.Process(process.pid)
     finally:

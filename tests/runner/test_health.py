@@ -27,6 +27,7 @@ from ledger.health import Named
 from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections import queue
 from runner.vitals import gather
+from tests import processes
 from tests.projections.test_queue import STEPS, carry_out, declared
 
 ROOT = Path(__file__).parents[2]
@@ -51,15 +52,7 @@ def here(tmp_path: Path) -> Iterator[Path]:
 def call(here: Path, *words: str, **variables: str) -> tuple[int, str]:
     """Run the command and return its exit code and what it printed."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{here}", "WORKLEDGER_URL": f"sqlite:///{here}/work.db"}
-    done = subprocess.run(
-        [sys.executable, "-m", "runner.cli", *words],
-        cwd=here,
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = processes.call(*words, cwd=here, env={**environment, **variables})
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
 
@@ -140,12 +133,8 @@ def test_it_follows_a_worker_through_its_life(here: Path) -> None:
     ledger = file_ledger(here)
     task = ledger.functions["wait"].enqueue()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{here}", "WORKLEDGER_URL": ledger.url}
-    with subprocess.Popen(
-        [sys.executable, "-m", "runner.cli", "--app", "jobs:ledger", "run"],
-        cwd=here,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    words = ["--app", "jobs:ledger", "run"]
+    with processes.Command(words, cwd=here, env=environment, stderr=subprocess.DEVNULL) as process:
         until(lambda: task.state == "running")
         code, found = checks(here)
         slow = checks(here, WORKLEDGER_HEALTH_RUNNING_WARNING="0.001")
@@ -189,14 +178,8 @@ def test_thresholds_are_settings(here: Path) -> None:
     file_ledger(here).functions["wait"].enqueue()
     assert checks(here, WORKLEDGER_HEALTH_DISK_WARNING=str(10**18))[1]["disk"]["state"] == "warning"
     assert checks(here, WORKLEDGER_HEALTH_LAG_WARNING="0")[1]["views"]["state"] == "warning"
-    refused = subprocess.run(
-        [sys.executable, "-m", "runner.cli", "health"],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_HEALTH_DUE_WARNING": "1e9"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_HEALTH_DUE_WARNING": "1e9"}
+    refused = processes.call("health", cwd=here, env=environment)
     assert refused.returncode == 2
     assert "health_due_warning is 1e+09 and health_due_critical 14400; the warning comes first" in refused.stderr
 

@@ -23,6 +23,7 @@ from ledger.testing import memory_ledger, run_queue
 from runner.frames import Marked
 from runner.isolation import MARK
 from tests.faults.setup import LEASES, Site, wait_until, workers_of
+from tests.processes import Command
 from tests.runner.isolated_app import MIB, PACKETS, declare, signals_of_a_command
 
 APP = "tests.runner.isolated_app:ledger"
@@ -44,7 +45,7 @@ class House(Site):
     def work(self, *words: str, code: int = 0, **environment: str) -> None:
         assert self.drain(*words, app=APP, **environment) == code, self.logs()
 
-    def run(self, *words: str) -> subprocess.Popen[bytes]:
+    def run(self, *words: str) -> Command:
         return self.command("run", *words, app=APP, **LEASES)
 
     def path(self, name: str) -> str:

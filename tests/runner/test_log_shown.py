@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
-from typer.testing import CliRunner
 
 from ledger import Ledger
 from ledger.clock import to_us
-from runner.cli import app
 from runner.cli_log import _shown
+from tests.invoking import invoke
+from tests.processes import call
 from tests.runner.keeping import begin, end
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def logged(directory: Path, text: str) -> tuple[str, str]:
 
 
 def log(url: str, task_id: str, *options: str) -> list[str]:
-    shown = CliRunner().invoke(app, ["--url", url, "task", "log", task_id, *options])
+    shown = invoke(["--url", url, "task", "log", task_id, *options])
     assert shown.exit_code == 0, shown.output
     return shown.output.splitlines()
 
@@ -73,7 +73,7 @@ def test_nothing_that_steers_a_terminal_is_shown(tmp_path: Path, colour: str) ->
     [line] = log(url, task_id, "--color", colour)[1:-1]
     assert not re.search("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e]", line)
     assert SGR.sub("", line).endswith(" out over"), "what a carriage return has overwritten is not seen on a terminal"
-    shown = CliRunner().invoke(app, ["--url", url, "task", "log", task_id, "-o", "json"]).output
+    shown = invoke(["--url", url, "task", "log", task_id, "-o", "json"]).output
     assert json.loads(shown)["lines"][0]["text"] == HOSTILE and "\x1b" not in shown and "\x9b" not in shown
 
 
@@ -100,10 +100,9 @@ def test_the_first_and_the_last_line_name_the_attempt(tmp_path: Path) -> None:
     """Name, id, number, both principals, worker and times; how it ended, what it took, how much it printed."""
     ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_URL": ledger.url}
-    command = [sys.executable, "-m", "runner.cli", "--app", "tests.runner.printing:ledger"]
     for words in (("enqueue", "plain", "--args", '{"word": "you"}', "--run-as", "alice"), ("run", "--drain")):
-        subprocess.run([*command, *words], env=environment, check=True, capture_output=True, timeout=60)
-    rows = json.loads(CliRunner().invoke(app, ["--url", ledger.url, "task", "list", "-o", "json"]).output)
+        assert call("--app", "tests.runner.printing:ledger", *words, env=environment).returncode == 0
+    rows = json.loads(invoke(["--url", ledger.url, "task", "list", "-o", "json"]).output)
     first, *_, last = log(ledger.url, rows[0]["id"])
     assert re.fullmatch(
         rf"attempt 1 of plain \({rows[0]['id']}\), asked for by user:\S+, run as alice, worker \S+, "
@@ -113,9 +112,7 @@ def test_the_first_and_the_last_line_name_the_attempt(tmp_path: Path) -> None:
         rf"attempt 1 of plain \({rows[0]['id']}\), run as alice: succeeded, after \d+\.\d{{3}} s, CPU \d+\.\d{{3}} s, "
         r"peak memory of its process [1-9]\d* MiB, 5 lines, \d+ bytes kept", last
     ), last  # fmt: skip
-    shown = json.loads(
-        CliRunner().invoke(app, ["--url", ledger.url, "task", "log", rows[0]["id"], "-o", "json"]).output
-    )
+    shown = json.loads(invoke(["--url", ledger.url, "task", "log", rows[0]["id"], "-o", "json"]).output)
     assert shown["run_as"] == "alice" and 0 < shown["seconds"] < 60 and shown["usage"]["peak_rss_bytes"] > 0
     ledger.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from ledger.acts import act_on
 from ledger.clock import SystemClock
 from ledger.ids import mint
 from projections.queue import catch_up_all
+from tests.processes import Command
 
 JOBS = """
 import os, pathlib, time
@@ -55,15 +55,15 @@ def ledger(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @contextmanager
-def running(ledger: Ledger, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(ledger: Ledger, *options: str) -> Iterator[Command]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "WORKLEDGER_BEAT_SECONDS": "0.2",
         "WORKLEDGER_LEASE_SECONDS": "20",
     }
-    command = [sys.executable, "-m", "runner.cli", "--app", "jobs:ledger", "run", *options]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    words = ["--app", "jobs:ledger", "run", *options]
+    with Command(words, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ledger import Ledger, current
 from ledger.clock import to_us
 from ledger.testing import memory_ledger, run_queue
 from runner.heartbeat import all_of
+from tests.processes import Command
 
 JOBS = """
 import pathlib, time
@@ -49,8 +49,8 @@ def test_a_task_hears_that_its_worker_is_cut_off_while_nobody_else_may_have_it_y
         "WORKLEDGER_BEAT_SECONDS": "0.3",
         "WORKLEDGER_LEASE_SECONDS": "6",
     }
-    command = [sys.executable, "-m", "runner.cli", "--app", "jobs:ledger", "run", "--workers", "1"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
+    words = ["--app", "jobs:ledger", "run", "--workers", "1"]
+    with Command(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(*(tmp_path / f"{name}.begun" for name in names))
             assert not [path for path in tmp_path.iterdir() if path.suffix == ".lost"]

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from runner.logs import Log
 from runner.mail import MailServer, compose
 from runner.notices import deliver, hooks_of
 from runner.options import RunOptions
+from tests.processes import Command, call
 from tests.runner.smtp_server import CERTIFICATE, mailbox
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +47,7 @@ class Place:
 
     def call(self, *words: str, code: int = 0, **environment: str) -> str:
         """Run the command to its end and return what it printed."""
-        command = [sys.executable, "-m", "runner.cli", "--app", APP, *words]
-        environment = {**self.environment, **environment}
-        done = subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False)
+        done = call("--app", APP, *words, cwd=self.directory, env={**self.environment, **environment})
         assert done.returncode == code, done.stderr
         return done.stdout + (done.stderr if words[0] == "run" else "")
 
@@ -58,12 +56,11 @@ class Place:
         return self.ledger.enqueue_many(function.call(word) for word in words)
 
     @contextmanager
-    def running(self, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *options: str, **environment: str) -> Iterator[Command]:
         """Run workers until the block ends."""
-        command = [sys.executable, "-m", "runner.cli", "--app", APP, "run", *options]
-        environment = {**self.environment, **environment}
+        words = ["--app", APP, "run", *options]
         with (self.directory / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=self.directory, env=environment, stderr=log)
+            process = Command(words, cwd=self.directory, env={**self.environment, **environment}, stderr=log)
         try:
             yield process
         finally:

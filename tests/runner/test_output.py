@@ -27,6 +27,7 @@ from ledger.output import Chunk, digest_of, lines_of
 from ledger.signals import OutputLimit
 from runner.output import TaskStream
 from runner.recorder import Recorder
+from tests.processes import Command, call
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,10 +47,7 @@ class Place:
 
     def call(self, *words: str, code: int = 0) -> str:
         """Run the command to its end and return what it printed."""
-        command = [sys.executable, "-m", "runner.cli", "--app", "tests.runner.printing:ledger", *words]
-        done = subprocess.run(
-            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = call("--app", "tests.runner.printing:ledger", *words, cwd=self.directory, env=self.environment)
         assert done.returncode == code, done.stderr
         return done.stdout
 
@@ -59,10 +57,10 @@ class Place:
         return self.ledger.get(found["id"])
 
     @contextmanager
-    def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *options: str) -> Iterator[Command]:
         """Run workers until the block ends."""
-        command = [sys.executable, "-m", "runner.cli", "--app", "tests.runner.printing:ledger", "run", *options]
-        with subprocess.Popen(command, cwd=self.directory, env=self.environment, stderr=subprocess.DEVNULL) as process:
+        words = ["--app", "tests.runner.printing:ledger", "run", *options]
+        with Command(words, cwd=self.directory, env=self.environment, stderr=subprocess.DEVNULL) as process:
             try:
                 yield process
             finally:

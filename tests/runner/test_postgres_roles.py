@@ -8,13 +8,12 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
 from ledger import Ledger, StorageUnavailable
 from ledger.postgres_address import address_of
 from ledger.testing import run_queue
 from projections import queue, schedules
-from runner.cli import app
+from tests.invoking import invoke
 
 APP, REPORT = f'workledger test "app" {os.getpid()}', f"workledger_test_report_{os.getpid()}"
 
@@ -56,7 +55,7 @@ def granted(postgres_url: str) -> Iterator[str]:
 
 
 def call(*words: str, url: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["--url", url, *words])
+    result = invoke(["--url", url, *words])
     assert result.exit_code == code, result.output
     return result.output
 

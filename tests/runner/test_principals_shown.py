@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from ledger import Ledger
 from tests.faults.setup import Site, wait_until
+from tests.processes import call
 from tests.runner.guest_app import declare
 
 APP = "tests.runner.guest_app:ledger"
@@ -26,10 +25,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def said(site: Site, *words: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "runner.cli", "--app", APP, *words]
-    done = subprocess.run(
-        command, cwd=site.directory, env=site.environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = call("--app", APP, *words, cwd=site.directory, env=site.environment)
     assert done.returncode == code, done.stderr
     return done.stdout
 

@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from runner.progress import Latest, due, store_progress
 from runner.running import COLUMNS, running_rows, table_rows
 from runner.threads import Held
 from tests.faults.setup import workers_of
+from tests.processes import Command, call
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,13 +45,12 @@ class Place:
         self.go = str(directory / "go")
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "runner.cli", "--app", "tests.runner.progressing:ledger", *words]
+        return ["--app", "tests.runner.progressing:ledger", *words]
 
     def call(self, *words: str) -> str:
         """Run the command to its end and return what it printed."""
-        done = subprocess.run(
-            self.command(*words), cwd=self.directory, env=self.environment, capture_output=True, text=True, check=True
-        )
+        done = call(*self.command(*words), cwd=self.directory, env=self.environment)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def queue(self, name: str) -> Task[Any]:
@@ -59,9 +58,9 @@ class Place:
         return self.ledger.get(found["id"])
 
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self) -> Iterator[Command]:
         """Run a worker until the block ends."""
-        with subprocess.Popen(
+        with Command(
             self.command("run"),
             cwd=self.directory,
             env=self.environment,
@@ -153,7 +152,7 @@ def test_what_was_stored_outlives_the_worker(place: Place) -> None:
 def test_a_timeout_meets_who_says_it(place: Place) -> None:
     """An attempt that does nothing but say how far it is ends at its timeout, with its last word."""
     task = place.queue("overdue")
-    subprocess.run(place.command("run", "--drain"), cwd=place.directory, env=place.environment, check=False)
+    call(*place.command("run", "--drain"), cwd=place.directory, env=place.environment)
 
     assert task.state == "failed" and task.record.error is not None and task.record.error["type"] == "TimeLimit"
     assert task.progress is not None and task.progress.done > 1_000
@@ -165,7 +164,7 @@ def test_a_follower_sees_a_bar(place: Place) -> None:
     ours, theirs = pty.openpty()
     with place.running():
         until(lambda: task.progress)
-        follower = subprocess.Popen(
+        follower = Command(
             place.command("task", "log", task.id, "-f"),
             cwd=place.directory,
             env={**place.environment, "TERM": "xterm", "COLUMNS": "120"},

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +23,7 @@ from ledger.task import TaskState
 from ledger.testing import ManualClock, memory_ledger
 from runner.check import check
 from runner.prune import Pruned, Rules, prune, would_prune
+from tests.processes import call
 from tests.runner.keeping import begin, end
 
 ROOT = Path(__file__).parents[2]
@@ -256,11 +255,7 @@ class Shell:
         self.environment.pop("WORKLEDGER_PRUNE", None)
 
     def __call__(self, *words: str, code: int = 0, **environment: str) -> str:
-        command = [sys.executable, "-m", "runner.cli", *words]
-        settings = {**self.environment, **environment}
-        done = subprocess.run(
-            command, cwd=self.directory, env=settings, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = call(*words, cwd=self.directory, env={**self.environment, **environment})
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 

@@ -23,6 +23,7 @@ from projections import queue as queue_view
 from runner.code_version import code_version
 from runner.cycle import Cycle
 from runner.replay import replay
+from tests import processes
 from tests.api.setup import REASON, count_events, names_of
 
 ROOT = Path(__file__).parents[2]
@@ -255,9 +256,8 @@ def test_the_code_version_is_that_of_what_holds_the_module(tmp_path: Path, monke
 
 
 def call(here: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "runner.cli", "--app", "jobs:ledger", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=here, env=environment, input=stdin, capture_output=True, text=True, check=False)
+    return processes.call("--app", "jobs:ledger", *words, cwd=here, env=environment, stdin=stdin)
 
 
 def test_the_command_replays_compares_and_stops_in_the_debugger(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from ledger import Call, Ledger, Retry
 from tests.databases import insert
+from tests.processes import call
 
 JOBS = """
 import os, signal
@@ -62,8 +62,7 @@ def die() -> None: ...
 
 
 def run(here: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from runner.cli import main; main()", "--app", "jobs:ledger", "run", *options]
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    return call("--app", "jobs:ledger", "run", *options, cwd=here)
 
 
 def ran(here: Path) -> list[str]:
