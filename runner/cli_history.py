@@ -13,6 +13,7 @@ from projections.history import Asked
 from projections.history import history as entries
 from projections.reports import Reports
 from projections.statistics import By, Total
+from runner.at import At, past_of
 from runner.parameters import Form, TaskId
 from runner.render import Output, clean, print_line, print_list
 from runner.timeline import spans
@@ -45,7 +46,8 @@ def history(
     since: Since = None,
     until: Until = None,
     text: Annotated[
-        str | None, typer.Option("--grep", metavar="TEXT", help="Only attempts that ended and printed this text.")
+        str | None,
+        typer.Option("--grep", metavar="TEXT", help="Only attempts that printed this text, running ones too."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
     after: Annotated[
@@ -104,15 +106,19 @@ def stats(
         _chart("of them without success", found, [total.failure_percent for total in found], " %")
 
 
-def timeline(context: typer.Context, task_id: TaskId, output: Form = Output.table) -> None:
+def timeline(context: typer.Context, task_id: TaskId, at: At = None, output: Form = Output.table) -> None:
     """Draw the life of one task: its waits, attempts and retries to scale, and who did what.
 
     Example: workledger task timeline 01890a5d-ac96-774b-bcce-b302099a8057
     """
     ledger = context.obj.existing()
-    state = ledger.get(task_id).record.state
-    with ledger.store.read() as snapshot:
-        found = spans(task_id, snapshot.stream(task_stream(task_id)), snapshot.now)
+    if at is not None:
+        past = past_of(context.obj, at)
+        state, found = past.get(task_id).state, spans(task_id, past.events(task_id), past.at)
+    else:
+        state = ledger.get(task_id).record.state
+        with ledger.store.read() as snapshot:
+            found = spans(task_id, snapshot.stream(task_stream(task_id)), snapshot.now)
     if output is not Output.table:
         print_list([span._asdict() for span in found], (), output, "")
         return

@@ -14,6 +14,7 @@ from ledger.notices import KINDS, Notice, notice
 from ledger.schedule import LEDGER_STREAM, SCHEDULE_PREFIX
 from ledger.zones import zone_named
 from projections.tasks import stamp
+from runner.at import At, past_of
 from runner.cli_schedule_times import parse_time
 from runner.parameters import Form
 from runner.render import Output, clean, print_line, print_list
@@ -27,6 +28,7 @@ def notices(
     about: Annotated[str | None, typer.Option(metavar="ID|SCHEDULE", help="Only those about this one.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Only from then on.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the newest.")] = 50,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """List what needed a person, oldest first: delays at their cap, tasks out of attempts, schedules overdue.
@@ -39,8 +41,10 @@ def notices(
     earliest = None if since is None else parse_time("--since", since, zone_named(session.settings.timezone))
     ledger = session.existing()
     with ledger.store.read() as snapshot:
-        stored = [notice(one) for one in snapshot.stream(LEDGER_STREAM) if isinstance(one.event, NoticeRaised)]
-    wanted = [one for one in stored if _is_wanted(one, kind, name, about, earliest)]
+        stored = [one for one in snapshot.stream(LEDGER_STREAM) if isinstance(one.event, NoticeRaised)]
+    upto = None if at is None else past_of(session, at).position
+    told = [notice(one) for one in stored if upto is None or one.position <= upto]
+    wanted = [one for one in told if _is_wanted(one, kind, name, about, earliest)]
     if output is Output.table:
         print_line("\n".join(map(_line, wanted[-limit:])) or "no notices")
     else:

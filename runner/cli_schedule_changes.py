@@ -12,6 +12,7 @@ from ledger.declarations import Registered
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
 from runner import completion, upkeep
+from runner.at import At, past_of
 from runner.parameters import Form, Reason
 from runner.render import Output, clean, print_line, print_list, print_object
 from runner.schedule_rows import next_run, row_of
@@ -181,16 +182,20 @@ def _print_registered(done: Registered, count: int, output: Output) -> None:
 
 
 @components.command("list")
-def component_list(context: typer.Context, output: Form = Output.table) -> None:
+def component_list(context: typer.Context, at: At = None, output: Form = Output.table) -> None:
     """List the components that schedules belong to, and whether they are disabled.
 
     Example: workledger component list
     """
-    ledger = context.obj.existing()
-    catch_up_all(ledger)
-    with ledger.store.read() as snapshot:
-        states = [state for state in all_states(snapshot) if state.component is not None]
-    disabled = ledger.schedules.disabled_components()
+    if at is not None:
+        past = past_of(context.obj, at)
+        states, disabled = past.schedules(), past.world.components.keys()
+    else:
+        ledger = context.obj.existing()
+        catch_up_all(ledger)
+        with ledger.store.read() as snapshot:
+            states = list(all_states(snapshot))
+        disabled = ledger.schedules.disabled_components()
     rows = [
         {
             "component": component,
@@ -198,7 +203,7 @@ def component_list(context: typer.Context, output: Form = Output.table) -> None:
             "schedules": sum(state.component == component for state in states),
             "run_always": sum(state.component == component and bool(state.always) for state in states),
         }
-        for component in sorted({str(state.component) for state in states})
+        for component in sorted({state.component for state in states if state.component is not None})
     ]
     print_list(rows, ("component", "state", "schedules", "run_always"), output, "no components")
 

@@ -226,6 +226,7 @@ def forecast(
         list[str] | None,
         typer.Option(metavar="NAME=EXPR", help="A proposed schedule, or NAME=off; may be given several times."),
     ] = None,
+    at: At = None,
     output: Form = Output.table,
 ) -> None:
     """Tell how many runs start in each hour under the schedules in force, and under a proposed change.
@@ -233,11 +234,9 @@ def forecast(
     Example: workledger schedule forecast --from 2026-03-01T00:00 --to 2026-03-02T00:00 --change "nightly_cleanup=0 3 * * *"
     """
     session: Session = context.obj
-    ledger = _caught_up(session)
     zone = zone_named(session.settings.timezone)
-    with ledger.store.read() as snapshot:
-        states = {state.name: state for state in all_states(snapshot)}
-        now = snapshot.now
+    found, now = _states(session, at)
+    states = {state.name: state for state in found}
     start = now if since is None else parse_time("--from", since, zone)
     end = start + timedelta(days=1) if upto is None else parse_time("--to", upto, zone)
     rules = {name: rule_of(state) for name, state in states.items() if state.is_active}
@@ -265,6 +264,15 @@ def _proposed(text: str, states: dict[str, ScheduleState]) -> tuple[str, Rule | 
 def _low(low: int, _: int) -> int:
     """Stand for a value not drawn yet: a forecast draws nothing."""
     return low
+
+
+def _states(session: Session, at: str | None) -> tuple[list[ScheduleState], datetime]:
+    """Return all schedules as they are, or were, and the moment that this is."""
+    if at is not None:
+        past = past_of(session, at)
+        return past.schedules(), past.at
+    with _caught_up(session).store.read() as snapshot:
+        return list(all_states(snapshot)), snapshot.now
 
 
 def _caught_up(session: Session) -> Ledger:

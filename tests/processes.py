@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -159,23 +159,26 @@ def serve(control: socket.socket) -> list[str] | None:
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the tests do, which hear of it too
+    ready = selectors.DefaultSelector()
+    ready.register(control, selectors.EVENT_READ)
+    ready.register(woken, selectors.EVENT_READ)
     while True:
-        ready, _, _ = select.select([control, woken], [], [])
-        if woken in ready:
+        found = [key.fileobj for key, _ in ready.select()]
+        if woken in found:
             woken.recv(4096)
             for pid in list(lines):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     with lines.pop(pid) as line:
                         _tell(line, os.waitstatus_to_exitcode(status))
-        if control in ready:
+        if control in found:
             request, files, _, _ = socket.recv_fds(control, LARGEST_REQUEST, 1 + len(FILES))
             if not request:
                 return None
             line = socket.socket(fileno=files[0])
             pid = os.fork()
             if pid == 0:
-                for one in (control, woken, wake, line, *lines.values()):
+                for one in (ready, control, woken, wake, line, *lines.values()):
                     one.close()
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)

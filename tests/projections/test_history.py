@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from ledger import InvalidOption, Ledger, Retry
+from ledger import commands as c
+from ledger.acts import act_on
 from ledger.testing import ManualClock, run_queue
 from projections.filters import where
 from projections.history import SQL, Asked, Entry, history
@@ -140,6 +142,23 @@ def test_output_is_searched(tmp_path: Path) -> None:
     assert len(ask(ledger, text="über _ %", limit=5)) == 5
     with pytest.raises(InvalidOption, match="empty"):
         ask(ledger, text="")
+    ledger.close()
+
+
+def test_the_search_finds_what_runs_and_what_was_lost(tmp_path: Path) -> None:
+    """What a running attempt has printed so far, and one whose process died: neither has told the log of its output."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/work.db", clock=ManualClock())
+    lost, _ = begin(ledger, "job", "disk full\n")
+    with ledger.store.write() as unit:
+        act_on(unit, lost.task_id, c.Lose(attempt=1, worker="w", cause="gone"), ledger.act(unit))
+    running, printed = begin(ledger, "job", "disk full\n")
+    begin(ledger, "job", "disk fine\n")
+
+    assert [(e.id, e.outcome) for e in ask(ledger, text="disk full")] == [
+        (running.task_id, "running"), (lost.task_id, "lost"),
+    ]  # fmt: skip
+    end(ledger, running, printed)
+    assert [e.outcome for e in ask(ledger, text="disk full")] == ["succeeded", "lost"]
     ledger.close()
 
 

@@ -13,6 +13,7 @@ from ledger import Ledger, Retry
 from ledger import commands as c
 from ledger.testing import ManualClock, run_queue
 from runner.changes import changes
+from runner.cli import command as cli_command
 from runner.cycle import Cycle, Finished
 from runner.execute import execute
 from runner.past_why import why_then
@@ -58,6 +59,9 @@ READING = [
     ("task", "list", "--state", "failed", "--name", "job"),
     ("task", "list", "--failed-only", "--limit", "1"),
     ("schedule", "history", "often"),
+    ("schedule", "forecast", "--from", "2031-05-01T00:00Z", "--to", "2031-05-01T03:00Z"),
+    ("component", "list"),
+    ("notices",),
     ("task", "show", "ONE"),
     ("task", "events", "ONE"),
 ]
@@ -66,6 +70,7 @@ READING = [
 def test_what_was_shown_then_is_shown_of_then(ledger: Ledger) -> None:
     """At each step what every reading command says is kept; asked later for that position it says the same again."""
     ledger.schedule("*/5 * * * *", name="often")(lambda: None)
+    ledger.schedule("0 * * * *", name="hourly", component="web")(lambda: None)
 
     @ledger.task(max_attempts=2, retry=Retry(first=60))
     def job(number: int) -> int:
@@ -88,6 +93,7 @@ def test_what_was_shown_then_is_shown_of_then(ledger: Ledger) -> None:
     turn = cycle.turn([], 1, is_idle=True)
     look()
     ledger.controls.pause("other", reason=REASON)
+    ledger.schedules.disable_component("web", reason=REASON)
     cycle.turn([execute(ledger, claimed, lambda: False) for claimed in turn.claims], 0, is_idle=True)
     look()
     ledger.clock.sleep(400)
@@ -104,10 +110,56 @@ def test_what_was_shown_then_is_shown_of_then(ledger: Ledger) -> None:
             assert the_same(call(ledger, *command, "--at", str(position))) == then, command
         states.append(call(ledger, "task", "show", one.id, "--at", str(position))["state"])
     assert states == ["waiting", "running", "waiting", "failed"]
+    assert [then["component", "list"][0]["state"] for _, then in seen] == ["enabled"] * 2 + ["disabled"] * 2
+    assert [len(then["notices",]) for _, then in seen] == [0, 0, 0, 1]
+    drawn = [call(ledger, "task", "timeline", one.id, "--at", str(position)) for position, _ in seen]
+    assert [[span["what"] for span in spans if span["what"].startswith("attempt")] for spans in drawn] == [
+        [], ["attempt 1"], ["attempt 1"], ["attempt 1", "attempt 2"],
+    ]  # fmt: skip
     assert call(ledger, "worker", "list", "--at", "1") == []
     schedules = [call(ledger, "schedule", "list", "--at", str(position)) for position, _ in (seen[0], seen[3])]
     assert [rows[0]["last_success"] is None for rows in schedules] == [True, False]
     assert call(ledger, "schedule", "show", "often", "--at", str(seen[0][0]))["name"] == "often"
+
+
+NO_PAST = {
+    "compare": "takes two attempts, each with what it was given and did",
+    "config show": "settings are no events",
+    "db check": "checks the database as it is; the log is in it",
+    "db backup": "copies the database as it is",
+    "db copy": "copies the whole log",
+    "diff": "has a past of its own: --from and --to",
+    "history": "lists what has been: --since and --until",
+    "stats": "adds up what has been: --since and --until",
+    "inbox list": "what waits outside the log has no position",
+    "projection list": "views are made anew at will; of them only the present is kept",
+    "projection verify": "compares views as they are",
+    "report list": "lists queries, not what they find",
+    "report query": "reads the views as they are",
+    "replay decisions": "has a past of its own: --from and --to",
+    "schedule override": "reads the settings",
+    "schedule preview": "reads no ledger",
+    "task replay": "runs an attempt as it was",
+}
+CHANGING = ("--reason", "enqueue", "inbox retry")
+"""Commands with this option, and these two, change something: they read no past."""
+
+
+def test_every_command_that_reads_can_read_the_past() -> None:
+    """Of all commands that print rows, those that change nothing have --at, but for a few, each with its reason."""
+
+    def leaves(command: Any, path: str = "") -> Iterator[tuple[str, set[str]]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from leaves(inner, f"{path} {name}".strip())
+        yield path, {option for parameter in command.params for option in parameter.opts}
+
+    reading = {
+        path: "--at" in options
+        for path, options in leaves(cli_command())
+        if "--output" in options and path not in CHANGING and not options.intersection(CHANGING)
+    }
+    assert {path for path, has_past in reading.items() if not has_past} == NO_PAST.keys()
+    assert sum(reading.values()) >= 18
 
 
 def test_a_moment_that_is_none_is_refused(ledger: Ledger) -> None:

@@ -11,8 +11,8 @@ SELECT a.task_id, a.attempt, a.name, a.queue, a.outcome, t.state, a.run_as, t.ac
  ORDER BY a.claimed_position DESC LIMIT ?;
 
 -- with_output --
--- Those whose output is still kept.
-o.bytes > 0 AND o.pruned_at IS NULL;
+-- Those whose output is still kept; what runs, and what was taken from its worker, is in the view only once it ended well.
+o.pruned_at IS NULL AND (o.bytes > 0 OR o.bytes IS NULL AND a.outcome IN ('running', 'lost', 'interrupted', 'cancelled'));
 
 -- hours --
 SELECT * FROM report_v1.hourly WHERE {where} ORDER BY hour, name, queue;
