@@ -25,12 +25,13 @@ from ledger.task import ENDED, WAITING
 from projections import queue
 from projections.reports import Reports
 from runner import demo_schedules
+from runner.demo_schedules import print_commands
 from runner.demo_tasks import declare
-from runner.render import command_name
 
 LOOK_SECONDS = 0.25
 MOST_SECONDS = 300
 MOST_SHOWN = 12
+WIDEST_FILE = 40
 
 
 @dataclass(slots=True)
@@ -160,7 +161,7 @@ def _failures(console: Console, reports: Reports) -> None:
     table = _table(f"Failures (the newest {len(failures)})", "attempts", "next retry", "file", "error")
     for row in failures:
         retry = f"{row.due_at[11:19]} UTC" if row.state == WAITING else "no more"
-        error = Text(f"{row.error_type}: {(row.error_message or '')[:48]}")
+        error = Text(f"{row.error_type}: {row.error_message or ''}", overflow="ellipsis")
         table.add_row(f"{row.attempts_used} of {row.max_attempts}", retry, _file_of(row.args), error)
     console.print(table)
 
@@ -180,23 +181,23 @@ def _lost(console: Console, reports: Reports, seen: Seen) -> None:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
-        widest = 40 if column == "file" else None
-        table.add_column(column, no_wrap=True, min_width=10 if column == "next retry" else 8, max_width=widest)
+        widest = WIDEST_FILE if column == "file" else None
+        narrowest = {"next retry": 10, "file": WIDEST_FILE}.get(column, 8)
+        table.add_column(column, no_wrap=True, min_width=narrowest, max_width=widest)
     return table
 
 
 def _file_of(args: str | None) -> Text:
     path = Path(orjson.loads(args or "{}").get("path", "?"))
-    return Text("/".join(path.parts[-2:]))
+    name = "/".join(path.parts[-2:])
+    return Text(name if len(name) <= WIDEST_FILE else "…" + name[1 - WIDEST_FILE :])  # its end tells files apart
 
 
 def _next_commands(console: Console, reports: Reports, database: Path) -> None:
-    url = f"--url sqlite:///{database.absolute()}"
-    failed = reports.failures(1) or reports.slowest(1)
-    command = command_name()
+    shown = [one.task_id for one in reports.failures(1) or reports.slowest(1)]
+    commands = [
+        "task list --state failed" if reports.failures(1) else "task list",
+        *(f"{verb} {one}" for one in shown for verb in ("task events", "why")),
+    ]
     console.print("\nNext, type:")
-    console.print(f"  {command} {url} task list --state failed", markup=False, soft_wrap=True)
-    if failed:
-        console.print(f"  {command} {url} task events {failed[0].task_id}", markup=False, soft_wrap=True)
-        console.print(f"  {command} {url} why {failed[0].task_id}", markup=False, soft_wrap=True)
-    console.print(f"  {command} {url} projection verify", markup=False, soft_wrap=True)
+    print_commands(console, database, *commands, "projection verify")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -78,28 +80,46 @@ def show(console: Console, database: Path) -> None:
         states, now = all_states(snapshot), snapshot.now
     ledger.close()
     console.print()
-    console.print(_table(states, now))
+    console.print(_table(states, now, console.width))
     hours = forecast({state.name: rule_of(state) for state in states}, now, now + DAY)
     runs = [hour.runs for hour in hours[1:-1]]
     total = sum(rule_of(state).count(now, now + DAY) for state in states)
     console.print(f"{total:,} runs in all, {min(runs)} to {max(runs)} in a full hour. Look closer:")
-    url = f"--url sqlite:///{beside.absolute()}"
-    console.print(f"  {command_name()} {url} schedule list", markup=False, soft_wrap=True)
-    console.print(f"  {command_name()} {url} schedule next core.stats_cron -n 20", markup=False, soft_wrap=True)
+    print_commands(console, beside, "schedule list", "schedule next core.stats_cron -n 20")
 
 
-def _table(states: list[ScheduleState], now: datetime) -> Table:
+def print_commands(console: Console, database: Path, *commands: str) -> None:
+    """Print commands to copy that look at the ledger in *database*: its URL is long, so it goes to the environment."""
+    for line in (
+        f"export WORKLEDGER_URL={shlex.quote(f'sqlite:///{database.absolute()}')}",
+        *(f"{command_name()} {command}" for command in commands),
+    ):
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(states: list[ScheduleState], now: datetime, width: int) -> Table:
     title = f"The coming 24 hours of a Moodle installation in {TIMEZONE}: {len(states)} scheduled tasks"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("task", "schedule", "runs", "first (UTC)", "in words"):
-        table.add_column(column, no_wrap=True, justify="right" if column == "runs" else "left")
+    rows, room = _rows(states, now), width
+    for column, *cells in zip(("task", "schedule", "runs", "first (UTC)", "in words"), *rows, strict=True):
+        widest = max(map(len, (column, *cells)))
+        if column == "in words":  # these alone give way where the terminal is narrow
+            widest = max(min(widest, room), len(column))
+        room -= widest + 2
+        justify: Literal["left", "right"] = "right" if column == "runs" else "left"
+        table.add_column(column, no_wrap=True, width=widest, overflow="ellipsis", justify=justify)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _rows(states: list[ScheduleState], now: datetime) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     upto = now + DAY
     for state in sorted(states, key=lambda one: (rule_of(one).next_after(now) or upto, one.name)):
         rule = rule_of(state)
         first, runs = rule.next_after(now), rule.count(now, upto)
         when = f"{first:%a %H:%M}" if first else "never"
         force = in_force(state)
-        table.add_row(
-            *map(Text, (state.name, " ".join(force.resolved), f"{runs:,}", when, describe(Fields(*force.resolved))))
-        )
-    return table
+        rows.append((state.name, " ".join(force.resolved), f"{runs:,}", when, describe(Fields(*force.resolved))))
+    return rows
