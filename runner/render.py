@@ -93,24 +93,27 @@ def print_object(value: Mapping[str, Any], output: Output) -> None:
 def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     headings = [column.replace("_", " ") for column in columns]
     if sys.stdout.isatty():
-        from rich.console import Console  # on a terminal alone: they take long to import
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in headings:
-            # An id that is cut cannot be typed into the next command; other columns give way.
-            is_id = heading in ("id", "task")
-            table.add_column(
-                heading,
-                no_wrap=is_id,
-                overflow="fold" if is_id or heading in ("name", "next run") else "ellipsis",
-                min_width=36 * is_id or None,
-            )
-        for row in cells:
-            table.add_row(*map(Text, row))  # Text: the cells are data, never markup
-        Console().print(table)
+        _draw_table(headings, cells)
         return
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for row in (headings, *cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _draw_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # on a terminal alone: they take long to import
+    from rich.table import Table
+    from rich.text import Text
+
+    from runner.fitting import FOLDED, fit
+
+    console = Console()
+    fitted = fit(headings, cells, console.width)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, fitted.gap, 0, 0))
+    for heading, width in zip(fitted.headings, fitted.widths, strict=True):
+        table.add_column(heading, width=width, overflow="fold" if heading in FOLDED else "ellipsis")
+    for row in fitted.rows:
+        table.add_row(*map(Text, row))  # Text: the cells are data, never markup
+    console.print(table)
+    if fitted.below:
+        console.print(Text(f"({fitted.below}; -o json has all)"))
