@@ -219,6 +219,12 @@ def _become(request: dict[str, Any], files: list[int]) -> list[str]:
     return request["words"]
 
 
+def _load(group: Any) -> None:
+    """Have the commands of *group* imported, which is done for each when it is first asked for."""
+    for command in getattr(group, "commands", {}).values():
+        _load(command)
+
+
 def _main() -> None:
     import psycopg_pool  # noqa: F401  # what commands import when they need it
     import rich.table  # noqa: F401
@@ -228,7 +234,7 @@ def _main() -> None:
     import runner.worker  # noqa: F401
     from runner.cli import command, main
 
-    command()
+    _load(command())
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         words = serve(control)
