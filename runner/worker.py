@@ -260,8 +260,6 @@ class Worker:
         state = held.claimed.state
         self._held.pop((state.task_id, state.attempt), None)
         self._board.release(held.slot)
-        if isinstance(finished.command, c.Succeed):
-            return
         if isinstance(finished.command, c.Interrupt):
             self._board.count(taken=-1)
         if isinstance(finished.command, c.Lose):

@@ -62,6 +62,6 @@ def test_a_log_is_taken_into_a_file_only(postgres_url: str) -> None:
     ledger.store.prepare()
     with pytest.raises(InvalidOption, match="a log is imported into a SQLite file"):
         take_in(ledger.store, [])
-    done = invoke(["--url", postgres_url, "import", "events", "-"], input="")
+    done = invoke(["--url", postgres_url, "import", "events", "-"], stdin="")
     assert (done.exit_code, done.output.startswith("error: a log is imported into a SQLite file")) == (2, True)
     ledger.close()
