@@ -320,7 +320,7 @@ def positions_of(rows: list[Row], found: list[Row]) -> list[int]:
     return [stored[row[0], row[1]][0] for row in rows]
 
 
-_NAMED = re.compile(r"(?<!:):([a-z_]+)")
+_NAMED = re.compile(r"(?<!:):([a-z_][a-z0-9_]*)")
 _NATIVE: dict[tuple[str, str, str], Statement] = {}
 
 

@@ -126,6 +126,11 @@ class ShadowStore:
         self.can_share = False
 
     @property
+    def beneath(self) -> Store:
+        """The store that is read."""
+        return self._store
+
+    @property
     def path(self) -> str:
         """The file of the store that is read."""
         return self._store.path

@@ -35,8 +35,8 @@ class Wanted:
     until: str | None = None
     after: int = 0
 
-    def condition(self, now: datetime) -> Where:
-        """Return the filter as SQL.
+    def condition(self, now: datetime, dialect: str = "sqlite") -> Where:
+        """Return the filter as SQL in *dialect*.
 
         Raises:
             InvalidOption: It is no filter, or there is no such view to be exported.
@@ -46,9 +46,9 @@ class Wanted:
         bounds = {"since": self.since, "until": self.until}
         for name, value in bounds.items():
             if value is not None:
-                where(f'{name}:"{value}"', self.view, now)  # alone, so that an error counts its own columns
+                where(f'{name}:"{value}"', self.view, now, dialect)  # alone, so that an error counts its own columns
         terms = [self.filter, *(f'{name}:"{value}"' for name, value in bounds.items() if value is not None)]
-        return where(" ".join(terms), self.view, now)
+        return where(" ".join(terms), self.view, now, dialect)
 
     @property
     def is_everything(self) -> bool:
@@ -76,7 +76,7 @@ def pages(reports: Reports, wanted: Wanted, size: int = PAGE) -> Iterator[Page]:
         InvalidOption: See `Wanted.condition`.
     """
     with reports.ledger.store.read() as snapshot:
-        condition = wanted.condition(snapshot.now)
+        condition = wanted.condition(snapshot.now, reports.dialect)
     reports.catch_up()
     words = {
         "view": wanted.view,

@@ -8,17 +8,17 @@ and moments may be compared: ``run:>1.5s``, ``attempts:>=3``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from ledger.errors import InvalidOption
+from ledger.postgres_arrays import array
 from ledger.statements import statements
 from ledger.values import shown
 from projections.tasks import stamp
 
-SQL = statements("projections", "sql/sqlite/report/filters.sql")
 Kind = Literal["text", "number", "duration", "label", "since", "until", "json"]
 _TERM = re.compile(r'(?P<sign>-?)(?P<field>[A-Za-z_]+(?:\.[^\s:"]+)?):(?P<value>(?:"(?:[^"\\]|\\.)*"|[^\s"])*)')
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^,"]+')
@@ -144,8 +144,13 @@ FIELDS: dict[str, dict[str, Field]] = {
 """By what is asked: a view, or attempts with their tasks (``history``)."""
 
 
-def where(text: str, view: str, now: datetime) -> Where:
-    """Return the condition that *text* asks of rows of *view*; ages in it count back from *now*.
+def words_of(dialect: str) -> Mapping[str, str]:
+    """Return what conditions are made of in *dialect*; see `report/filters.sql`."""
+    return statements("projections", f"sql/{dialect}/report/filters.sql")
+
+
+def where(text: str, view: str, now: datetime, dialect: str = "sqlite") -> Where:
+    """Return the condition in *dialect* that *text* asks of rows of *view*; ages in it count back from *now*.
 
     Raises:
         InvalidOption: It is no filter; the message names the column of the text, from 1, and what is allowed there.
@@ -153,7 +158,7 @@ def where(text: str, view: str, now: datetime) -> Where:
     conditions: list[str] = []
     parameters: list[Any] = []
     for term in _terms(text):
-        condition, values = _condition(term, view, now)
+        condition, values = _condition(term, view, _Asked(now, dialect))
         conditions.append(f"NOT coalesce(({condition}), 0 = 1)" if term.is_not else f"({condition})")
         parameters += values
     return Where(" AND ".join(conditions), tuple(parameters)) if conditions else Where()
@@ -178,7 +183,7 @@ def _terms(text: str) -> list[_Term]:
     return found
 
 
-def _condition(term: _Term, view: str, now: datetime) -> tuple[str, list[Any]]:
+def _condition(term: _Term, view: str, asked: _Asked) -> tuple[str, list[Any]]:
     field = FIELDS[view].get(term.field)
     at = term.column + term.is_not
     if field is None:
@@ -189,17 +194,26 @@ def _condition(term: _Term, view: str, now: datetime) -> tuple[str, list[Any]]:
     at += len(term.field) + 1 + (0 if term.path is None else len(term.path) + 1)
     conditions, parameters = [], []
     for part in _PART.finditer(term.value):
-        condition, values = _one(field, term, part[0], _Place(at + part.start(), now))
-        conditions.append(condition if field.via is None else SQL[field.via].format(condition=condition))
+        condition, values = _one(field, term, part[0], _Place(at + part.start(), asked))
+        conditions.append(condition if field.via is None else asked.words[field.via].format(condition=condition))
         parameters += values
     if not conditions:
         raise _wrong(at, f"{term.field} needs a value")
     return " OR ".join(conditions), parameters
 
 
+class _Asked(NamedTuple):
+    now: datetime
+    dialect: str
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        return words_of(self.dialect)
+
+
 class _Place(NamedTuple):
     column: int
-    now: datetime
+    asked: _Asked
 
 
 def _one(field: Field, term: _Term, written: str, place: _Place) -> tuple[str, list[Any]]:
@@ -214,6 +228,10 @@ class _Said(NamedTuple):
     is_quoted: bool
     place: _Place
 
+    @property
+    def words(self) -> Mapping[str, str]:
+        return self.place.asked.words
+
     def wrong(self, said: str) -> InvalidOption:
         return _wrong(self.place.column, said)
 
@@ -221,7 +239,7 @@ class _Said(NamedTuple):
 def _text(column: str, value: str, said: _Said) -> tuple[str, list[Any]]:
     if "*" in value and not said.is_quoted:
         escaped = re.sub(r"([\\%_])", r"\\\1", value).replace("*", "%")
-        return SQL["like"].format(column=column), [escaped]
+        return said.words["like"].format(column=column), [escaped]
     return f"{column} = ?", [value]
 
 
@@ -245,14 +263,14 @@ def _duration(column: str, value: str, said: _Said) -> tuple[str, list[Any]]:
 
 def _label(column: str, value: str, said: _Said) -> tuple[str, list[Any]]:
     condition, values = _text("value", value, said)
-    return SQL["label"].format(column=column, condition=condition), values
+    return said.words["label"].format(column=column, condition=condition), values
 
 
 def _moment(value: str, said: _Said) -> str:
     span = _SPAN.fullmatch(value)
     try:
         if span is not None and span[2] is not None:
-            return stamp(said.place.now - timedelta(seconds=float(span[1]) * _SECONDS[span[2]]))
+            return stamp(said.place.asked.now - timedelta(seconds=float(span[1]) * _SECONDS[span[2]]))
         moment = datetime.fromisoformat(value)
         return stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
@@ -269,10 +287,11 @@ def _until(column: str, value: str, said: _Said) -> tuple[str, list[Any]]:
 
 
 def _json(column: str, value: str, said: _Said) -> tuple[str, list[Any]]:
-    path = "$" + "".join(_step(part) for part in (said.term.path or "").split("."))
+    parts = (said.term.path or "").split(".")
+    path = array(parts) if said.place.asked.dialect == "postgres" else "$" + "".join(map(_step, parts))
     if value in ("true", "false", "null") and not said.is_quoted:
-        return SQL["json_type"].format(column=column), [path, value]
-    condition, values = _text(SQL["json_text"].format(column=column), value, said)
+        return said.words["json_type"].format(column=column), [path, value]
+    condition, values = _text(said.words["json_text"].format(column=column), value, said)
     return condition, [path, *values]
 
 

@@ -1,7 +1,6 @@
 """Keep views at the head of the log: batches, views built beside the live ones and swapped with them, by anybody at once.
 
-Checkpoints and rows change in one transaction of the report file, and the checkpoint is read inside it: whoever
-follows, each event is folded once. A view that is built anew has tables of its own, with the number of its generation
+Checkpoints and rows change in one transaction on the reports, and the checkpoint is read inside it: whoever follows, each event is folded once. A view that is built anew has tables of its own, with the number of its generation
 in their names, until it has the checkpoint of the live one; then it takes its name. Readers see one or the other.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import NamedTuple
 
 import orjson
@@ -18,8 +16,9 @@ import orjson
 from ledger.errors import StorageUnavailable
 from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot, Store
-from projections.report_file import ReportFile, ReportUnit
 from projections.report_fold import Batch
+from projections.report_store import ReportStore, ReportUnit
+from projections.table_sql import TableSql, sql_of
 from projections.tasks import stamp
 from projections.views import Key, Row, Table, View
 
@@ -58,36 +57,6 @@ class Building(NamedTuple):
     built_at: str
 
 
-class TableSql(NamedTuple):
-    """The statements of one table, under the name it has now."""
-
-    row: str
-    all_rows: str
-    put_row: str
-    delete_row: str
-    drop: str
-    rows_of: str
-
-
-@cache
-def sql_of(table: Table, name: str) -> TableSql:
-    """Return the statements of *table* where it is called *name*."""
-    keys = table.columns[: table.key]
-    rest = table.columns[table.key :]
-    words = {
-        "table": name,
-        "columns": ", ".join(table.columns),
-        "marks": ", ".join("?" * len(table.columns)),
-        "key": " AND ".join(f"{column} = ?" for column in keys),
-        "first": keys[0],
-        "order": ", ".join(keys),
-        "changes": ", ".join(f"{column} = excluded.{column}" for column in rest),
-    }
-    return TableSql(
-        *(SQL[s].format(**words) for s in ("row", "all_rows", "put_row", "delete_row", "drop_table", "rows_of"))
-    )
-
-
 def name_of(table: Table, generation: int) -> str:
     """Return the name of a table while its view is being built."""
     return f"{table.name}__{generation}"
@@ -96,7 +65,7 @@ def name_of(table: Table, generation: int) -> str:
 class Keeper:
     """Keeps a group of views that have one checkpoint; the first of them is the base that the others are folded with."""
 
-    def __init__(self, store: Store, file: ReportFile, views: Sequence[View]) -> None:
+    def __init__(self, store: Store, file: ReportStore, views: Sequence[View]) -> None:
         self._store = store
         self.file = file
         self.views = {view.name: view for view in views}
@@ -113,7 +82,7 @@ class Keeper:
         """Return what *raws* change in tables of *generation* (0: the live ones), and the time of the last of them."""
 
         def sql(table: Table) -> TableSql:
-            return sql_of(table, name_of(table, generation) if generation else table.name)
+            return sql_of(table, name_of(table, generation) if generation else table.name, unit.dialect)
 
         batch = Batch(
             views,
@@ -202,7 +171,6 @@ class Keeper:
         now = stamp(snapshot.now)
         for view in self.views.values():
             for table in view.tables:
-                unit.run(sql_of(table, table.name).drop)
                 make(unit, table, table.name)
                 _index(unit, table, table.name, table.name)
             row = Kept(view.name, view.version, 0, 0, 0, None, now, now, origin, view.shape, 1)
@@ -250,7 +218,7 @@ class Keeper:
         unit.run_many(SQL["put_building"], [(view.name, view.version, 0, generation, now) for view in views])
 
     def _abandon(self, unit: ReportUnit, building: Sequence[Building]) -> None:
-        tables = {row[0] for row in unit.rows(SQL["all_tables"])}
+        tables = unit.tables()
         for generation in {row.generation for row in building}:
             for name in tables:
                 if name.endswith(f"__{generation}"):
@@ -295,8 +263,7 @@ class Keeper:
             for table in view.tables:
                 new = name_of(table, row.generation)
                 _index(unit, table, new, new)
-                unit.run(sql_of(table, table.name).drop)
-                unit.run(SQL["rename_table"].format(table=new, name=table.name))
+                unit.put_in_place(new, table.name)
             newest_at = at or (kept[row.view].newest_at if row.view in kept else None)
             new_row = Kept(
                 row.view, row.version, checkpoint, head, head - checkpoint, newest_at, now, row.built_at,
@@ -325,7 +292,7 @@ def origin_of(snapshot: Snapshot) -> str:
 
 
 def _has_meta(unit: ReportUnit) -> bool:
-    return tuple(row[0] for row in unit.rows(SQL["columns_of_meta"])) == Kept._fields
+    return unit.columns_of("meta") == Kept._fields
 
 
 def _kept(unit: ReportUnit) -> dict[str, Kept]:
@@ -333,7 +300,7 @@ def _kept(unit: ReportUnit) -> dict[str, Kept]:
 
 
 def kept(unit: ReportUnit) -> list[Kept]:
-    """Return what is known of every view in the file, by name; of a file of another version nothing."""
+    """Return what is known of every view in the reports, by name; of those of another version nothing."""
     return sorted(_kept(unit).values()) if _has_meta(unit) else []
 
 
@@ -348,16 +315,16 @@ def forget(unit: ReportUnit, name: str) -> bool:
 
 
 def _wipe(unit: ReportUnit) -> None:
-    for row in unit.rows(SQL["all_tables"]):
-        unit.run(SQL["drop_table"].format(table=row[0]))
-    unit.run(SQL["create_meta"])
-    unit.run(SQL["create_building"])
+    for name in unit.tables():
+        unit.run(SQL["drop_table"].format(table=name))
+    unit.make(SQL["create_meta"])
+    unit.make(SQL["create_building"])
 
 
 def make(unit: ReportUnit, table: Table, name: str) -> None:
     """Make an empty table under *name*, without indexes."""
     unit.run(SQL["drop_table"].format(table=name))
-    unit.run(table.create.format(table=name))
+    unit.make(table.create.format(table=name))
 
 
 def _index(unit: ReportUnit, table: Table, name: str, index: str) -> None:
@@ -368,7 +335,7 @@ def _index(unit: ReportUnit, table: Table, name: str, index: str) -> None:
 def write(unit: ReportUnit, changes: Changes, generation: int = 0) -> None:
     """Write the net effect of a batch to the tables of *generation* (0: the live ones)."""
     for table, puts, drops in changes:
-        sql = sql_of(table, name_of(table, generation) if generation else table.name)
+        sql = sql_of(table, name_of(table, generation) if generation else table.name, unit.dialect)
         if drops:
             unit.run_many(sql.delete_row, drops)
         if puts:

@@ -74,7 +74,7 @@ def history(reports: Reports, asked: Asked) -> Iterator[Entry]:
     if asked.text is not None and not asked.text:
         raise InvalidOption("the text to be found in output is empty")
     with reports.ledger.store.read() as snapshot:
-        condition = where(asked.filter, "history", snapshot.now)
+        condition = where(asked.filter, "history", snapshot.now, reports.dialect)
     reports.catch_up()
     return _found(reports, asked, condition)
 

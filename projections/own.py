@@ -16,9 +16,10 @@ from ledger.ids import TASK_PREFIX
 from ledger.statements import statements
 from ledger.store import RawEvent, Snapshot, Store
 from projections.following import SQL as META_SQL
-from projections.following import Changes, Keeper, TableSql, name_of, sql_of
-from projections.report_file import ReportFile, ReportUnit
+from projections.following import Changes, Keeper, name_of
+from projections.report_store import ReportStore, ReportUnit
 from projections.report_views import TASKS, VIEWS
+from projections.table_sql import TableSql, sql_of
 from projections.tasks import TaskRow, stamp
 from projections.views import Key, Rows, Table, View
 
@@ -109,16 +110,17 @@ def view_of(projection: declared.Projection) -> View:
 
 
 def _table(table: declared.Table) -> Table:
-    columns = [f"{name} {_TYPES[kind]} NOT NULL" for name, kind in table.key.items()]
-    columns += [f"{name} {_TYPES[kind]}" for name, kind in table.columns.items()]
-    create = SQL["create"].replace("{columns}", ", ".join(columns)).replace("{key}", ", ".join(table.key))
+    columns = [f'"{name}" {_TYPES[kind]} NOT NULL' for name, kind in table.key.items()]
+    columns += [f'"{name}" {_TYPES[kind]}' for name, kind in table.columns.items()]
+    key = ", ".join(f'"{name}"' for name in table.key)
+    create = SQL["create"].replace("{columns}", ", ".join(columns)).replace("{key}", key)
     return Table(table.name, (*table.key, *table.columns), len(table.key), create)
 
 
 class OwnKeeper(Keeper):
     """Keeps one declared projection, behind the report views: what it asks of a task is in `tasks` by then."""
 
-    def __init__(self, store: Store, file: ReportFile, projection: declared.Projection, reports: Keeper) -> None:
+    def __init__(self, store: Store, file: ReportStore, projection: declared.Projection, reports: Keeper) -> None:
         super().__init__(store, file, (view_of(projection),))
         self._projection = projection
         self._reports = reports
@@ -151,7 +153,7 @@ class OwnKeeper(Keeper):
             return None
         if stream not in known:
             with self._reports.file.read() as unit:
-                found = unit.rows(sql_of(TASKS, "tasks").row, (stream.removeprefix(TASK_PREFIX),))
+                found = unit.rows(sql_of(TASKS, "tasks", unit.dialect).row, (stream.removeprefix(TASK_PREFIX),))
             known[stream] = TaskRow._make(found[0]) if found else None
         return known[stream]
 
@@ -174,7 +176,7 @@ class OwnKeeper(Keeper):
 
 
 def _fetch(unit: ReportUnit, table: Table, generation: int) -> Any:
-    sql: TableSql = sql_of(table, name_of(table, generation) if generation else table.name)
+    sql: TableSql = sql_of(table, name_of(table, generation) if generation else table.name, unit.dialect)
     return lambda key: next(iter(unit.rows(sql.row, key)), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ledger.errors import InvalidOption
-from projections.report_file import SCHEMA
+from projections.report_store import SCHEMA
 from projections.report_views import VIEWS, meanings
 
 QUERIES = ("slowest_tasks", "failure_rate", "longest_waits", "retries_that_helped", "operator_actions")

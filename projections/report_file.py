@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import LedgerError, StorageUnavailable
+from ledger.errors import InvalidOption, LedgerError, StorageUnavailable
 from ledger.sqlite_connection import translate
+from ledger.statements import statements
+from projections.report_store import SCHEMA, DamagedReports
 from projections.views import Row
 
+SQL = statements("projections", "sql/sqlite/report/meta.sql")
 BUSY_SECONDS = 60.0
-SCHEMA = "report_v1"
-"""The name under which reporting SQL finds the views, on each kind of database."""
 SCRATCH = ""
 """The path of a database of SQLite's own that is gone when it is closed; what does not fit in memory goes to disk."""
 
@@ -27,12 +31,10 @@ def report_path(store_path: str) -> str:
     return str(path.with_name(f"{path.stem}.reports{path.suffix or '.db'}"))
 
 
-class DamagedReports(StorageUnavailable):
-    """The report file is damaged; the ledger is not touched by that."""
+class FileUnit:
+    """One open transaction on the report file (see `projections.report_store.ReportUnit`)."""
 
-
-class ReportUnit:
-    """One open transaction on the report file."""
+    dialect = "sqlite"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -57,16 +59,35 @@ class ReportUnit:
         """Execute one statement for each of *rows*."""
         self._connection.executemany(sql, rows)
 
+    def tables(self) -> list[str]:
+        """Return the names of all tables: the file is for them alone."""
+        return [row[0] for row in self.rows(SQL["all_tables"])]
+
+    def columns_of(self, table: str) -> tuple[str, ...]:
+        """Return the columns of a table in their order."""
+        return tuple(row[0] for row in self.rows(SQL["columns_of"], (table,)))
+
+    def make(self, create: str) -> None:
+        """Make a table."""
+        self.run(create)
+
+    def put_in_place(self, new: str, name: str) -> None:
+        """Put the table *new* in the place of another; readers go on with the snapshot that they have."""
+        self.run(SQL["drop_table"].format(table=name))
+        self.run(SQL["rename_table"].format(table=new, name=name))
+
 
 class ReportFile:
-    """The file at *path*; an object belongs to one thread."""
+    """The file at *path*; an object belongs to one thread (see `projections.report_store.ReportStore`)."""
+
+    dialect = FileUnit.dialect
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
 
     @contextmanager
-    def write(self) -> Iterator[ReportUnit]:
+    def write(self) -> Iterator[FileUnit]:
         """Begin a transaction that may write: all of it is stored, or nothing.
 
         Raises:
@@ -78,7 +99,7 @@ class ReportFile:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield ReportUnit(connection)
+                yield FileUnit(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -86,16 +107,16 @@ class ReportFile:
                 raise
 
     @contextmanager
-    def read(self) -> Iterator[ReportUnit]:
-        """Begin a transaction that only reads; within one of this object's, that one. Errors as of `write`."""
+    def read(self, tables: Sequence[str] = ()) -> Iterator[FileUnit]:
+        """Begin a transaction that only reads, all of it of one moment; within one of this object's, that one."""
         with self._translated():
             connection = self._open()
             if connection.in_transaction:
-                yield ReportUnit(connection)
+                yield FileUnit(connection)
                 return
             connection.execute("BEGIN")
             try:
-                yield ReportUnit(connection)
+                yield FileUnit(connection)
             finally:
                 connection.execute("ROLLBACK")
 
@@ -129,6 +150,34 @@ class ReportFile:
             self._connection = connection
         return self._connection
 
+    @contextmanager
+    def as_schema(self) -> Iterator[FileUnit]:
+        """Open the file only to read it, attached as reporting SQL names it."""
+        if self.path == ":memory:":
+            raise InvalidOption("the reports of a ledger in memory have no schema of their own; use a file")
+        with attached(self.path) as unit:
+            yield unit
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Hold the lock of those who follow on this machine; False if another process does."""
+        try:
+            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StorageUnavailable(f"cannot open {self.path}.lock: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_mine = True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                os.close(descriptor)
+                raise
+            is_mine = False
+        try:
+            yield is_mine
+        finally:
+            os.close(descriptor)
+
     def exists(self) -> bool:
         """Return whether there is a file, or what stands for one."""
         return self.path in (":memory:", SCRATCH) or Path(self.path).exists()
@@ -147,7 +196,7 @@ class ReportFile:
 
 
 @contextmanager
-def attached(path: str) -> Iterator[ReportUnit]:
+def attached(path: str) -> Iterator[FileUnit]:
     """Open the file at *path* only to read it, with its views under the schema `SCHEMA`, as reporting SQL names them.
 
     Raises:
@@ -159,7 +208,7 @@ def attached(path: str) -> Iterator[ReportUnit]:
         connection.execute(f"ATTACH ? AS {SCHEMA}", (f"{file.resolve().as_uri()}?mode=ro",))
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA case_sensitive_like = ON")  # as elsewhere
-        yield ReportUnit(connection)
+        yield FileUnit(connection)
     except sqlite3.Error as error:
         raise translate(error, path) from error
     finally:

@@ -10,9 +10,10 @@ from ledger.api import Ledger
 from ledger.errors import InvalidOption
 from ledger.statements import statements
 from projections import own, verifying
-from projections.filters import where
+from projections.filters import where, words_of
 from projections.following import Keeper, Kept, Progress, forget, kept
-from projections.report_file import DamagedReports, ReportFile, ReportUnit, attached, report_path
+from projections.report_file import report_path
+from projections.report_store import DamagedReports, ReportUnit, reports_of
 from projections.report_views import VIEWS
 from projections.tasks import TaskRow
 from projections.views import View
@@ -24,17 +25,22 @@ _ANY = {"run_as": None, "actor": None, "label": None, "failed_only": False}
 
 
 class Reports:
-    """The report views of one ledger. All of it is derived: the file may be deleted, it is built again.
+    """The report views of one ledger. All of it is derived: it may be deleted, it is built again.
 
     Several processes may catch up at once; an object belongs to one thread.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.path = report_path(ledger.store.path)
-        self.file = ReportFile(self.path)
+        self.file = reports_of(ledger.store)
+        self.path = self.file.path
         reports = Keeper(ledger.store, self.file, VIEWS)
         self.keepers: tuple[Keeper, ...] = (reports, *own.keepers(ledger.store, reports, ledger.projections))
+
+    @property
+    def dialect(self) -> str:
+        """The dialect of the database that the views are in."""
+        return self.file.dialect
 
     def close(self) -> None:
         """Close the report file; the next use opens it again."""
@@ -55,7 +61,7 @@ class Reports:
         Raises:
             CorruptEvent: An event cannot be read; the views stay before it.
 
-            StorageUnavailable: The ledger or the report file cannot be used now.
+            StorageUnavailable: The ledger or the reports cannot be used now.
         """
         for keeper in self.keepers:
             keeper.catch_up()
@@ -140,9 +146,7 @@ class Reports:
     @contextmanager
     def read(self) -> Iterator[ReportUnit]:
         """Open the views only to read them, under the schema `report_v1` as reporting SQL has it."""
-        if self.path == ":memory:":
-            raise InvalidOption("the reports of a ledger in memory have no schema of their own; use a file")
-        with attached(self.path) as unit:
+        with self.file.as_schema() as unit:
             yield unit
 
     def list_tasks(
@@ -170,9 +174,11 @@ class Reports:
         """Return the rows that *parameters* ask for, of which ``where`` is text in the filter language."""
         asked = dict(parameters)
         with self.ledger.store.read() as snapshot:
-            sql, values = where(asked.pop("where", ""), "tasks", snapshot.now).named()
+            sql, values = where(asked.pop("where", ""), "tasks", snapshot.now, self.dialect).named()
+        has_label = words_of(self.dialect)["label"].format(column="labels", condition="value = :label")
+        text = SQL[statement].format(where=sql, has_label=has_label)
         with self.file.read() as unit:
-            return [TaskRow._make(row) for row in unit.rows(SQL[statement].format(where=sql), asked | values)]
+            return [TaskRow._make(row) for row in unit.rows(text, asked | values)]
 
     def last_position(self) -> int:
         """Return the greatest `first_position`, 0 without tasks."""

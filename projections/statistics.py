@@ -59,7 +59,7 @@ def statistics(reports: Reports, by: By, filter_: str = "") -> list[Total]:
         InvalidOption: It is no filter; the message names the column.
     """
     with reports.ledger.store.read() as snapshot:
-        condition = where(filter_, "hourly", snapshot.now)
+        condition = where(filter_, "hourly", snapshot.now, reports.dialect)
     reports.catch_up()
     with reports.read() as unit:
         rows = unit.rows(SQL["hours"].format(where=condition.sql), condition.parameters)

@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Any
 
 from ledger.store import Store
-from projections.following import BUILD_BATCH, Keeper, make, sql_of, write
-from projections.report_file import SCRATCH, ReportFile, ReportUnit
+from projections.following import BUILD_BATCH, Keeper, make, write
+from projections.report_file import SCRATCH, ReportFile
+from projections.report_store import ReportStore, ReportUnit
+from projections.table_sql import sql_of
 from projections.views import Key, Row, Table, View
 
 MOST_DIFFERENCES = 1_000
@@ -21,7 +23,8 @@ def differences(store: Store, keeper: Keeper, views: Sequence[View], batch: int 
     """
     scratch = ReportFile(SCRATCH)
     try:
-        with keeper.file.read() as live:
+        tables = [table.name for view in (*keeper.base, *views) for table in view.tables]
+        with keeper.file.read(["meta", *tables]) as live:
             fold_afresh(store, scratch, keeper, views, keeper.checkpoint(), batch)
             with scratch.read() as fresh:
                 return {view.name: list(islice(_of_view(live, fresh, view), MOST_DIFFERENCES)) for view in views}
@@ -30,7 +33,7 @@ def differences(store: Store, keeper: Keeper, views: Sequence[View], batch: int 
 
 
 def fold_afresh(
-    store: Store, scratch: ReportFile, keeper: Keeper, views: Sequence[View], upto: int, batch: int = BUILD_BATCH
+    store: Store, scratch: ReportStore, keeper: Keeper, views: Sequence[View], upto: int, batch: int = BUILD_BATCH
 ) -> None:
     """Fold the log up to position *upto* into the tables of *views* in *scratch*."""
     named = {view.name: view for view in (*keeper.base, *views)}
@@ -55,8 +58,8 @@ def _of_view(live: ReportUnit, fresh: ReportUnit, view: View) -> Iterator[str]:
 
 def _compare(live: ReportUnit, fresh: ReportUnit, table: Table) -> Iterator[str]:
     """Yield a sentence for each row that is missing, too many or different."""
-    statement = sql_of(table, table.name).all_rows
-    has, gives = live.stream(statement), fresh.stream(statement)
+    has = live.stream(sql_of(table, table.name, live.dialect).all_rows)
+    gives = fresh.stream(sql_of(table, table.name, fresh.dialect).all_rows)
     row, should = next(has, None), next(gives, None)
     while row is not None or should is not None:
         if should is None or (row is not None and _order(row, table) < _order(should, table)):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ledger.api import Ledger
-from ledger.errors import LedgerError, StorageUnavailable
-from ledger.sqlite import SqliteStore
+from ledger.errors import LedgerError
 from projections.reports import Reports
 from runner.logs import Log
 
@@ -29,11 +25,6 @@ START_SECONDS = 1.0
 """A run that is over sooner leaves the reports to the next one, or to whoever reads them."""
 
 
-def is_kept(ledger: Ledger) -> bool:
-    """Return whether a run keeps the reports: of a ledger elsewhere each machine has its own, for its readers alone."""
-    return isinstance(ledger.store, SqliteStore)
-
-
 def follow(ledger: Ledger, is_over: Callable[[], bool], log: Log | None = None) -> None:
     """Keep the report views at the head until *is_over*; of several processes on one machine one does so at a time.
 
@@ -44,7 +35,7 @@ def follow(ledger: Ledger, is_over: Callable[[], bool], log: Log | None = None) 
     while not is_over():
         reports = Reports(ledger)
         try:
-            with _turn(reports.path) as is_mine:
+            with reports.file.turn() as is_mine:
                 if is_mine:
                     _follow(ledger, reports, is_over)
                 else:
@@ -68,27 +59,6 @@ def _follow(ledger: Ledger, reports: Reports, is_over: Callable[[], bool]) -> No
                 if is_over():
                     return
         ledger.clock.sleep(LOOK_SECONDS)
-
-
-@contextmanager
-def _turn(path: str) -> Iterator[bool]:
-    """Hold the lock of those who follow; False if another process does. Only a courtesy: all may follow at once."""
-    try:
-        descriptor = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise StorageUnavailable(f"cannot open {path}.lock: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_mine = True
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            os.close(descriptor)
-            raise
-        is_mine = False
-    try:
-        yield is_mine
-    finally:
-        os.close(descriptor)
 
 
 class FollowerProcess:

@@ -17,7 +17,7 @@ from ledger.limits import configured
 from ledger.task import TaskState
 from runner.board import REPLACED, STOPPED, Board
 from runner.candidates import Takes
-from runner.follower import FollowerProcess, is_kept
+from runner.follower import FollowerProcess
 from runner.leaving import check_memory
 from runner.logs import Log
 from runner.losses import Verdict, end_worker, timed_out
@@ -63,7 +63,7 @@ class Supervisor:
         self._options = options
         self._log = Log(options.log_format, supervisor=os.getpid())
         self._children: dict[int, Child] = {}
-        self._follower = FollowerProcess(ledger, self._log) if options.reports and is_kept(ledger) else None
+        self._follower = FollowerProcess(ledger, self._log) if options.reports else None
         self._signals = self._said = 0
         self._raised = 0
         self._exit_code = 0

@@ -52,7 +52,7 @@ PURE = (
 )
 MAY_NAME_DRIVER = {
     "sqlite3": ("ledger/sqlite", "projections/report_file.py"),
-    "psycopg": ("ledger/postgres",),
+    "psycopg": ("ledger/postgres", "projections/report_schema.py"),
     "psycopg_pool": ("ledger/postgres",),
 }
 

@@ -28,7 +28,7 @@ OF_ONE_DIALECT = {
     ("ledger", "caller.sql"): "it is said over the caller's connection, by the module of its store",
     ("ledger", "waypoints.sql"): "the file of copies is SQLite's, whatever keeps the log",
     ("projections", "sharing.sql"): "only where workers share the queue do they ask how it stands",
-    ("projections", "tasks.sql"): "the report file is SQLite's, whatever keeps the log",
+    ("projections", "tasks.sql"): "its text is the same on every database",
 }
 
 

@@ -14,7 +14,6 @@ from projections import ready
 from projections.history import Asked, history
 from projections.reports import Reports
 from projections.statistics import By, statistics
-from runner.follower import is_kept
 from tests.invoking import invoke
 from tests.projections.everything import fill, ledger_of
 
@@ -49,11 +48,6 @@ def test_reports_tell_of_a_ledger_wherever_it_is(ledger: Ledger, tmp_path: Path)
         taken = take_in(copy.store, lines)
     assert (taken.count, taken.hexdigest()) == (digest_of(ledger.store).count, digest_of(ledger.store).hexdigest())
     copy.close()
-
-
-def test_no_run_keeps_the_reports_of_a_server(ledger: Ledger, url: str) -> None:
-    """A run has a process for them where the ledger is a file; elsewhere they wait for who reads them."""
-    assert is_kept(ledger) == url.startswith("sqlite:")
 
 
 def test_a_log_is_taken_into_a_file_only(postgres_url: str) -> None:

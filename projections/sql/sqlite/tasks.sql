@@ -1,13 +1,13 @@
--- What is asked of the report view `tasks`; its columns are in report/tasks.sql.
+-- What is asked of the report view `tasks`, on every database; its columns are in report/tasks.sql.
 
 -- list_all --
 SELECT * FROM tasks
  WHERE first_position < :after
-   AND (:queue IS NULL OR queue = :queue)
-   AND (:run_as IS NULL OR run_as = :run_as)
-   AND (:actor IS NULL OR actor = :actor)
-   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
-   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+   AND (CAST(:run_as AS TEXT) IS NULL OR run_as = :run_as)
+   AND (CAST(:actor AS TEXT) IS NULL OR actor = :actor)
+   AND (CAST(:label AS TEXT) IS NULL OR {has_label})
+   AND (:failed_only = 0 OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
    AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
@@ -15,11 +15,11 @@ SELECT * FROM tasks
 -- list_name --
 SELECT * FROM tasks
  WHERE name = :name AND first_position < :after
-   AND (:queue IS NULL OR queue = :queue)
-   AND (:run_as IS NULL OR run_as = :run_as)
-   AND (:actor IS NULL OR actor = :actor)
-   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
-   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+   AND (CAST(:run_as AS TEXT) IS NULL OR run_as = :run_as)
+   AND (CAST(:actor AS TEXT) IS NULL OR actor = :actor)
+   AND (CAST(:label AS TEXT) IS NULL OR {has_label})
+   AND (:failed_only = 0 OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
    AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
@@ -27,12 +27,12 @@ SELECT * FROM tasks
 -- list_state --
 SELECT * FROM tasks
  WHERE state = :state AND first_position < :after
-   AND (:name IS NULL OR name = :name)
-   AND (:queue IS NULL OR queue = :queue)
-   AND (:run_as IS NULL OR run_as = :run_as)
-   AND (:actor IS NULL OR actor = :actor)
-   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
-   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+   AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+   AND (CAST(:run_as AS TEXT) IS NULL OR run_as = :run_as)
+   AND (CAST(:actor AS TEXT) IS NULL OR actor = :actor)
+   AND (CAST(:label AS TEXT) IS NULL OR {has_label})
+   AND (:failed_only = 0 OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
    AND ({where})
  ORDER BY first_position DESC LIMIT :limit;
@@ -40,13 +40,13 @@ SELECT * FROM tasks
 -- list_oldest --
 SELECT * FROM tasks
  WHERE first_position > :after AND first_position <= :upto
-   AND (:name IS NULL OR name = :name)
-   AND (:state IS NULL OR state = :state)
-   AND (:queue IS NULL OR queue = :queue)
-   AND (:run_as IS NULL OR run_as = :run_as)
-   AND (:actor IS NULL OR actor = :actor)
-   AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE value = :label))
-   AND (NOT :failed_only OR (error_type IS NOT NULL AND (state = 'failed'
+   AND (CAST(:name AS TEXT) IS NULL OR name = :name)
+   AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+   AND (CAST(:run_as AS TEXT) IS NULL OR run_as = :run_as)
+   AND (CAST(:actor AS TEXT) IS NULL OR actor = :actor)
+   AND (CAST(:label AS TEXT) IS NULL OR {has_label})
+   AND (:failed_only = 0 OR (error_type IS NOT NULL AND (state = 'failed'
         OR (state IN ('waiting', 'running') AND attempts_used > 0))))
    AND ({where})
  ORDER BY first_position LIMIT :limit;

@@ -26,11 +26,8 @@ CREATE TABLE IF NOT EXISTS meta_building (
     built_at TEXT NOT NULL
 );
 
--- columns_of_meta --
-SELECT name FROM pragma_table_info('meta') ORDER BY cid;
-
--- drop_meta --
-DROP TABLE IF EXISTS meta;
+-- columns_of --
+SELECT name FROM pragma_table_info(?) ORDER BY cid;
 
 -- all_meta --
 SELECT view, version, checkpoint, head, lag, newest_at, written_at, built_at, origin, shape, generation, error FROM meta;
@@ -70,10 +67,10 @@ DELETE FROM meta WHERE view = ?;
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name;
 
 -- drop_table --
-DROP TABLE IF EXISTS {table};
+DROP TABLE IF EXISTS "{table}";
 
 -- rename_table --
-ALTER TABLE {table} RENAME TO {name};
+ALTER TABLE "{table}" RENAME TO "{name}";
 
 -- row --
 SELECT {columns} FROM {table} WHERE {key};

@@ -1,4 +1,4 @@
 -- The tables that applications declare for projections of their own.
 
 -- create --
-CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}));
+CREATE TABLE "{table}" ({columns}, PRIMARY KEY ({key}));
