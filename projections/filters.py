@@ -155,6 +155,8 @@ def where(text: str, view: str, now: datetime, dialect: str = "sqlite") -> Where
     Raises:
         InvalidOption: It is no filter; the message names the column of the text, from 1, and what is allowed there.
     """
+    if "\x00" in text:
+        raise _wrong(text.index("\x00") + 1, "a NUL character is in no text that databases keep")
     conditions: list[str] = []
     parameters: list[Any] = []
     for term in _terms(text):

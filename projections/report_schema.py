@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -27,7 +28,7 @@ from projections.views import Row
 SQL = statements("projections", "sql/postgres/report/meta.sql")
 TURN_SECONDS = 60
 """How long a writer waits for those before it."""
-LOCK_SECONDS = 5
+LOCK_SECONDS = 2
 """How long a swap waits for transactions that look at the old rows, while others wait behind it."""
 IDLE_SECONDS = 60
 """A transaction in which its process does nothing for so long is ended: a frozen one must not hold up the others."""
@@ -59,16 +60,23 @@ class SchemaUnit:
 
     dialect = "postgres"
 
-    def __init__(self, connection: LedgerConnection, schema: str, prepare: bool | None) -> None:
+    def __init__(self, connection: LedgerConnection, place: ReportSchema, *, is_writing: bool) -> None:
         self._connection = connection
-        self._schema = schema
-        self._prepare = prepare
+        self._place = place
+        self._is_writing = is_writing
+        self._streams = count(1)
 
-    def _execute(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any], before: str = ""
+    def _query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), before: str = ""
     ) -> psycopg.Cursor[Any]:
-        text, values = adapted(before + self._native(sql), parameters)
-        return self._connection.execute(text, values, prepare=self._prepare, binary=True)
+        return self._execute(*adapted(before + self._native(sql), parameters))
+
+    def _execute(self, text: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        try:
+            # A statement that was prepared may give other columns after a swap; those of writers name them.
+            return self._connection.execute(text, values, prepare=None if self._is_writing else False, binary=True)
+        except psycopg.Error as error:
+            raise self._place.unusable(error, is_writing=self._is_writing) from error
 
     def _native(self, sql: str) -> str:
         text = str(sql)
@@ -77,30 +85,32 @@ class SchemaUnit:
                 text = str(sql.in_dialect(self.dialect))
             except LookupError:  # the same text will do
                 pass
-        return text if self._schema == SCHEMA else text.replace(f"{SCHEMA}.", f'"{self._schema}".')
+        schema = self._place.schema
+        return text if schema == SCHEMA else text.replace(f"{SCHEMA}.", f'"{schema}".')
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Return all rows of a query; sums are whole numbers or floats, as elsewhere."""
-        cursor = self._execute(sql, parameters)
+        cursor = self._query(sql, parameters)
         found: list[Row] = cursor.fetchall()
         if any(column.type_code == _NUMERIC for column in cursor.description or ()):
             return [tuple(map(_plain, row)) for row in found]
         return found
 
     def stream(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Iterator[Row]:
-        """Return the rows of a query one after the other; one stream of a unit at a time."""
-        self._execute(sql, parameters, "DECLARE streamed NO SCROLL CURSOR FOR ")
-        while rows := self.rows(f"FETCH {SLICE} FROM streamed"):
+        """Return the rows of a query one after the other."""
+        name = f"stream_{next(self._streams)}"
+        self._query(sql, parameters, f"DECLARE {name} NO SCROLL CURSOR FOR ")
+        while rows := self.rows(f"FETCH {SLICE} FROM {name}"):
             yield from rows
-        self.run("CLOSE streamed")
+        self.run(f"CLOSE {name}")
 
     def columns(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[str, ...]:
         """Return the names of what a query gives."""
-        return tuple(column.name for column in self._execute(sql, parameters).description or ())
+        return tuple(column.name for column in self._query(sql, parameters).description or ())
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Execute one statement."""
-        self._execute(sql, parameters)
+        self._query(sql, parameters)
 
     def run_many(self, sql: str, rows: Iterable[Row]) -> None:
         """Execute one statement for each of *rows*; one over ``unnest``, for a thousand a step."""
@@ -110,7 +120,7 @@ class SchemaUnit:
             return
         found, text = list(rows), native(self._native(sql))
         for first in range(0, len(found), SLICE):
-            self._connection.execute(text, columns(found[first : first + SLICE]))
+            self._execute(text, columns(found[first : first + SLICE]))
 
     def tables(self) -> list[str]:
         """Return the names of the tables that were made here; others of the schema are left alone."""
@@ -128,7 +138,10 @@ class SchemaUnit:
         bare = re.sub("--.*", "", create)
         steps = [_TYPE.sub(lambda found: f" {_TYPES[found[1]]}", bare)]
         steps += ["COMMENT ON {} IS '{}'".format(what, text.replace("'", "''")) for what, text in said.items()]
-        self._connection.execute("; ".join(steps), prepare=False)
+        try:
+            self._connection.execute("; ".join(steps), prepare=False)
+        except psycopg.Error as error:
+            raise self._place.unusable(error, is_writing=True) from error
 
     def put_in_place(self, new: str, name: str) -> None:
         """Put the table *new* in the place of another; what roles may do with that, they may with this."""
@@ -150,8 +163,6 @@ class ReportSchema:
         self.schema = schema_of(store.schema)
         self.path = f"{store.shown} (schema {self.schema})"
         self._unit: SchemaUnit | None = None
-        self._is_made = False
-        self._role = ""
 
     @contextmanager
     def write(self) -> Iterator[SchemaUnit]:
@@ -168,7 +179,7 @@ class ReportSchema:
         )
         with self._begun("BEGIN", steps) as connection:
             self._as_owner(connection)
-            self._unit = SchemaUnit(connection, self.schema, None)
+            self._unit = SchemaUnit(connection, self, is_writing=True)
             try:
                 yield self._unit
             finally:
@@ -190,7 +201,7 @@ class ReportSchema:
         if tables:
             steps.append("LOCK TABLE {} IN ACCESS SHARE MODE".format(", ".join(f'"{name}"' for name in tables)))
         with self._begun(begin, steps) as connection:
-            self._unit = SchemaUnit(connection, self.schema, False)
+            self._unit = SchemaUnit(connection, self, is_writing=False)
             try:
                 yield self._unit
             finally:
@@ -200,19 +211,18 @@ class ReportSchema:
 
     @contextmanager
     def _begun(self, begin: str, steps: Iterable[str]) -> Iterator[LedgerConnection]:
-        connection: LedgerConnection | None = None
         try:
             connection, _ = self._transactions.begin(begin, "; ".join(steps))
-            yield connection
-        except psycopg.Error as error:
-            raise self._unusable(error) from error
         except StorageUnavailable as error:
             if isinstance(error.__cause__, psycopg.Error):  # it was said of the ledger
-                raise self._unusable(error.__cause__) from error
+                raise self.unusable(error.__cause__) from error
             raise
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise self.unusable(error) from error
         finally:
-            if connection is not None:
-                self._transactions.end(connection)
+            self._transactions.end(connection)
 
     def _here(self, idle_seconds: int) -> tuple[str, ...]:
         return (
@@ -222,26 +232,31 @@ class ReportSchema:
 
     def _as_owner(self, connection: LedgerConnection) -> None:
         """Act as who owns the schema, so that whoever makes a table, all who keep the reports may change it."""
-        if not self._is_made:
-            found = connection.execute(*adapted(str(SQL["owner"]), (self.schema,))).fetchone()
-            if found is None:
-                connection.execute(f'CREATE SCHEMA "{self.schema}"')
-                return  # known when that is committed
-            owner, is_other, is_member = found
-            self._role = owner if is_other and is_member else ""
-            self._is_made = True
-        if self._role:
-            connection.execute('SET LOCAL ROLE "{}"'.format(self._role.replace('"', '""')))
+        found = connection.execute(*adapted(str(SQL["owner"]), (self.schema,))).fetchone()
+        if found is None:
+            connection.execute(f'CREATE SCHEMA "{self.schema}"')
+            return
+        owner, is_other, is_member = found
+        if is_other and is_member:
+            connection.execute('SET LOCAL ROLE "{}"'.format(owner.replace('"', '""')))
 
-    def _unusable(self, error: psycopg.Error) -> LedgerError:
+    def unusable(self, error: psycopg.Error, *, is_writing: bool = False) -> LedgerError:
+        """Return the ledger's error for a driver's: one who writes misses nothing but what somebody else has dropped."""
         said = " ".join(str(error).split())
+        match error:
+            case pg.DataCorrupted() | pg.IndexCorrupted():
+                is_damaged = True
+            case pg.UndefinedTable() | pg.UndefinedColumn():
+                is_damaged = is_writing
+            case _:
+                is_damaged = False
+        if is_damaged:
+            return DamagedReports(
+                f"{self.path} is damaged; it holds nothing but views: `projection rebuild` makes it anew ({said})"
+            )
         match error:
             case pg.UndefinedTable() | pg.InvalidSchemaName():
                 return StorageUnavailable(f"{self.path}: {said}; `workledger projection follow --once` makes the views")
-            case pg.DataCorrupted() | pg.IndexCorrupted():
-                return DamagedReports(
-                    f"{self.path} is damaged; it holds nothing but views: `projection rebuild` makes it anew ({said})"
-                )
             case pg.LockNotAvailable():
                 return StorageUnavailable(
                     f"{self.path}: somebody else has held the reports for too long, such as a transaction that was left "

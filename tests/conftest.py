@@ -6,7 +6,15 @@ import os
 
 import pytest
 
-from tests.databases import own_server, postgres_database, postgres_ledgers, postgres_server, postgres_url, url
+from tests.databases import (
+    module_url,
+    own_server,
+    postgres_database,
+    postgres_ledgers,
+    postgres_server,
+    postgres_url,
+    url,
+)
 
 for name in [name for name in os.environ if name.startswith("WORKLEDGER_")]:
     del os.environ[name]
@@ -20,4 +28,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
-__all__ = ["own_server", "postgres_database", "postgres_ledgers", "postgres_server", "postgres_url", "url"]
+__all__ = [
+    "module_url",
+    "own_server",
+    "postgres_database",
+    "postgres_ledgers",
+    "postgres_server",
+    "postgres_url",
+    "url",
+]

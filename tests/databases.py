@@ -10,9 +10,10 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,9 +22,12 @@ from ledger import Ledger
 from ledger.clock import Clock
 from ledger.errors import StorageUnavailable
 from ledger.postgres import PostgresStore
+from ledger.postgres_address import address_of
 from ledger.sqlite import SqliteStore
 from ledger.stores import open_store
 from ledger.testing import ManualClock
+from projections.report_file import report_path
+from projections.report_schema import schema_of
 
 KINDS = ("sqlite", "postgres")
 GIVEN = os.environ.get("WORKLEDGER_TEST_POSTGRES")
@@ -159,6 +163,49 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def module_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a ledger that is not made yet, on each kind of database, for all tests of a module."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('module')}/work.db"
+    return with_schema(str(request.getfixturevalue("postgres_database")))
+
+
+@contextmanager
+def copied(url: str, directory: Path) -> Iterator[str]:
+    """The URL of a copy, for one test, of the ledger at *url* and of its reports; nobody may have it open."""
+    if url.startswith("sqlite:///"):
+        for path in Path(url.removeprefix("sqlite:///")).parent.iterdir():
+            shutil.copy(path, directory)
+        yield f"sqlite:///{directory}/work.db"
+        return
+    place = address_of(url)
+    name = f"workledger_{os.getpid()}_{next(_NUMBERS)}"
+    with psycopg.connect(**place.parameters | {"dbname": "postgres"}, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {place.parameters['dbname']}")
+        yield psycopg_url(url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def by_driver(ledger: Ledger, of_reports: bool = False) -> Iterator[Callable[..., list[Any]]]:
+    """What executes SQL with ``?`` on the ledger's tables, or on those of its reports, by the driver alone; committed."""
+    store = ledger.store
+    if isinstance(store, SqliteStore):
+        with closing(sqlite3.connect(report_path(store.path) if of_reports else store.path)) as lite, lite:
+            yield lambda sql, *parameters: lite.execute(sql, parameters).fetchall()
+        return
+    assert isinstance(store, PostgresStore)
+    with psycopg.connect(**store.address.parameters) as connection:
+        connection.execute(f"SET search_path = {schema_of(store.schema) if of_reports else store.schema}")
+
+        def ask(sql: str, *parameters: Any) -> list[Any]:
+            cursor = connection.execute(sql.replace("?", "%s"), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield ask
+
+
 @pytest.fixture(scope="module")
 def postgres_ledgers(postgres_database: str) -> Iterator[Callable[[], Ledger]]:
     """A maker of empty ledgers on PostgreSQL, on manual clocks: for tests of many examples."""
@@ -214,7 +261,7 @@ def insert(ledger: Ledger, position: int, stream: str, version: int, topic: str,
 def delete(ledger: Ledger) -> None:
     """Delete the whole ledger, which must be closed."""
     if isinstance(ledger.store, PostgresStore):
-        execute(ledger, f"DROP SCHEMA {ledger.store.schema} CASCADE")
+        execute(ledger, f"DROP SCHEMA {ledger.store.schema} CASCADE")  # the reports stay, as their file does
         return
     for suffix in ("", "-wal", "-shm"):
         Path(ledger.store.path + suffix).unlink(missing_ok=True)

@@ -1,8 +1,7 @@
 """Follow or rebuild the reports of a ledger in processes in a row: the n-th is killed at its n-th row or statement.
 
 ``python crash_following.py URL [VIEW]`` prints how many died before one came to the end; with VIEW it is built anew.
-The points are met from outside, by a
-connection of `sqlite3` that counts.
+The points are met from outside, by a connection of `sqlite3` or a cursor of `psycopg` that counts.
 """
 
 from __future__ import annotations
@@ -13,10 +12,13 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from ledger import Ledger
-from projections.reports import Reports
+import psycopg
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+    from projections.reports import Reports
 
 left = 0
 
@@ -48,6 +50,16 @@ class Connection(sqlite3.Connection):
             yield row
 
 
+class ServerCursor(psycopg.RawCursor[Any]):
+    """Passes a point at each statement that writes, the COMMIT too."""
+
+    def execute(self, query: Any, *rest: Any, **options: Any) -> Self:
+        """Execute as the base class does."""
+        if not str(query).lstrip().startswith(("SELECT", "BEGIN", "ROLLBACK", "SET", "--")):
+            count()
+        return super().execute(query, *rest, **options)
+
+
 def main(ledger: Ledger, names: list[str]) -> None:
     """Do it in steps of a few events; never returns."""
     code = 1
@@ -63,6 +75,10 @@ def main(ledger: Ledger, names: list[str]) -> None:
 
 if __name__ == "__main__":
     sqlite3.connect = partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
+    psycopg.RawCursor = ServerCursor  # type: ignore[misc]
+    from ledger import Ledger
+    from projections.reports import Reports
+
     number = 0
     while True:
         number += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,16 +14,16 @@ from hypothesis import strategies as st
 from ledger import InvalidOption, Ledger
 from projections.filters import FIELDS, where
 from projections.reports import Reports
-from tests.projections.everything import fill, ledger_at
+from tests.projections.everything import fill, ledger_of
 
 NOW = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def ledger(module_url: str) -> Iterator[Ledger]:
     """A ledger to which everything has happened, and whose tasks have arguments of every kind."""
-    ledger = ledger_at(tmp_path_factory.mktemp("filters") / "work.db")
+    ledger = ledger_of(module_url)
     fill(ledger)
 
     @ledger.task(name="mail.send_50%")
@@ -51,7 +50,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 
 def find(ledger: Ledger, text: str, view: str = "tasks") -> list[Row]:
-    condition = where(text, view, NOW)
+    condition = where(text, view, NOW, Reports(ledger).dialect)
     rows = {"history": "attempts AS a JOIN report_v1.tasks AS t ON t.task_id = a.task_id"}.get(view, view)
     sql = f"SELECT * FROM report_v1.{rows} WHERE {condition.sql}"
     with Reports(ledger).read() as unit:
@@ -169,17 +168,14 @@ def test_what_is_wrong_is_named_by_its_column(text: str, column: int, said: str)
 @example('args."x:1')
 @example("args.a'b:1")
 @given(st.text(alphabet=st.sampled_from("stae:fild.*,\"\\'-;%_()?$[]0 >=<\x00ü"), max_size=25))
-def test_any_text_is_a_filter_or_refused(text: str) -> None:
+def test_any_text_is_a_filter_or_refused(ledger: Ledger, text: str) -> None:
     """No text reaches the database but as a bound value: it is a filter that runs, or an error of the language."""
-    connection = sqlite3.connect(":memory:")
-    columns = {field.column for field in FIELDS["tasks"].values()}
-    connection.execute(f"CREATE TABLE tasks ({', '.join(sorted(columns))})")
-    connection.execute("INSERT INTO tasks (args, labels) VALUES ('{}', '[]')")
+    reports = Reports(ledger)
     for tail in ("", f"args.a:{text}", f"name:{text}"):
         try:
-            condition = where(tail or text, "tasks", NOW)
+            condition = where(tail or text, "tasks", NOW, reports.dialect)
         except InvalidOption:
             continue
         assert text == "" or not text.strip() or "?" in condition.sql
-        connection.execute(f"SELECT * FROM tasks WHERE {condition.sql}", condition.parameters).fetchall()
-    connection.close()
+        with reports.read() as unit:
+            unit.rows(f"SELECT * FROM report_v1.tasks WHERE {condition.sql}", condition.parameters)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,39 +15,41 @@ from typing import Any
 import pytest
 
 from ledger import Ledger, StorageUnavailable
+from ledger.sqlite import SqliteStore
 from projections.following import Keeper
 from projections.report_views import VIEWS
 from projections.reports import Reports
-from tests.projections.everything import fill, ledger_at
+from tests.databases import by_driver, copied
+from tests.projections.everything import fill, ledger_of
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 TABLES = [table.name for view in VIEWS for table in view.tables]
 VERSIONS = {view.name: view.version for view in VIEWS}
+FROZEN = Path(__file__).parents[1] / "frozen" / "report_v1.json"
+ALL_TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
+}
 CRASHING = str(Path(__file__).with_name("crash_following.py"))
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a ledger to which everything has happened, without reports."""
-    directory = tmp_path_factory.mktemp("original")
-    ledger = ledger_at(directory / "work.db")
+def original(module_url: str) -> str:
+    """The URL of a ledger to which everything has happened, without reports, on each kind of database."""
+    ledger = ledger_of(module_url)
     fill(ledger, 6)
-    with ledger.store.write() as unit:
-        unit.run("SELECT 1")
     ledger.close()
-    with closing(sqlite3.connect(directory / "work.db")) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return directory
+    return module_url
 
 
 @pytest.fixture
-def ledger(original: Path, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(original: str, tmp_path: Path) -> Iterator[Ledger]:
     """A copy of that ledger, for one test."""
-    shutil.copy(original / "work.db", tmp_path / "work.db")
-    ledger = ledger_at(tmp_path / "work.db")
-    yield ledger
-    ledger.close()
+    with copied(original, tmp_path) as url:
+        ledger = ledger_of(url)
+        yield ledger
+        ledger.close()
 
 
 def contents(reports: Reports) -> dict[str, list[tuple[Any, ...]]]:
@@ -80,12 +80,16 @@ def test_killed_at_any_row_each_event_is_counted_once(ledger: Ledger, view: str 
     else:
         assert contents(reports) == wanted
     assert reports.verify() == []
-    tables = {row[0] for row in reports.file._open().execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    with by_driver(ledger, of_reports=True) as ask:
+        tables = {row[0] for row in ask(ALL_TABLES[reports.dialect])}
     assert tables == {*TABLES, "meta", "meta_building"}
 
 
 def test_readers_do_not_notice_a_rebuild(ledger: Ledger) -> None:
-    """A reader who asks all the time, through one connection, sees the same rows before, during and after it."""
+    """A reader who asks all the time sees the same rows before, during and after it.
+
+    On a file through one connection within one transaction; on a server each question is a transaction.
+    """
     reports = Reports(ledger)
     reports.catch_up()
     sql = "SELECT count(*), sum(queued), sum(run_max_ms) FROM report_v1.hourly"
@@ -93,9 +97,12 @@ def test_readers_do_not_notice_a_rebuild(ledger: Ledger) -> None:
     is_over = threading.Event()
 
     def read() -> None:
-        with Reports(ledger).read() as unit:
-            while not is_over.is_set():
+        own = Reports(ledger)
+        while not is_over.is_set():
+            with own.read() as unit:
                 seen.extend(unit.rows(sql))
+                while unit.dialect == "sqlite" and not is_over.is_set():
+                    seen.extend(unit.rows(sql))
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -115,9 +122,11 @@ def test_readers_do_not_notice_a_rebuild(ledger: Ledger) -> None:
 
 def test_many_may_follow_and_rebuild_while_tasks_are_queued(ledger: Ledger) -> None:
     """Three processes follow, two build anew, this one queues: afterwards every view equals the fold of the log."""
-    code = "import sys; from ledger import Ledger; from projections.reports import Reports\n"
-    follow = code + "for _ in range(20): Reports(Ledger(sys.argv[1])).catch_up()"
-    rebuild = code + "for _ in range(3): Reports(Ledger(sys.argv[1])).rebuild(sys.argv[2:])"
+    code = (
+        "import sys; from ledger import Ledger; from projections.reports import Reports\nledger = Ledger(sys.argv[1])\n"
+    )
+    follow = code + "for _ in range(20): Reports(ledger).catch_up()"
+    rebuild = code + "for _ in range(3): Reports(ledger).rebuild(sys.argv[2:])"
     commands = [[follow]] * 3 + [[rebuild, "hourly", "queues"], [rebuild, "tasks", "attempts"]]
     processes = [
         subprocess.Popen([sys.executable, "-c", source, ledger.url, *names], env=ENVIRONMENT)
@@ -141,23 +150,22 @@ def test_verify_names_what_was_changed_by_hand(ledger: Ledger, table: str) -> No
     assert reports.verify() == []
     view = next(view for view in VIEWS if table in [one.name for one in view.tables])
     [described] = [one for one in view.tables if one.name == table]
-    columns = described.columns
-    keys = columns[: described.key]
-    with closing(sqlite3.connect(reports.path)) as connection, connection:
-        [first] = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(keys)} LIMIT 1")
-        where = " AND ".join(f"{key} = ?" for key in keys)
-        change = f"UPDATE {table} SET {columns[-1]} = 'forged' WHERE {where}"
-        connection.execute(change, first[: described.key])
+    columns, keys = described.columns, described.columns[: described.key]
+    kinds = json.loads(FROZEN.read_text())[table]
+    [*_, changed] = [column for column in columns if kinds[column] == "TEXT" and column not in keys]
+    where = " AND ".join(f"{key} = ?" for key in keys)
+    with by_driver(ledger, of_reports=True) as ask:
+        first = ask(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(keys)} LIMIT 1")[0]
+        ask(f"UPDATE {table} SET {changed} = 'forged' WHERE {where}", *first[: described.key])
     named = f"{described.noun} {' '.join(map(str, first[: described.key]))}"
-    assert reports.verify([view.name]) == [f"{named}: {columns[-1]} is 'forged', the fold gives {first[-1]!r}"]
-    with closing(sqlite3.connect(reports.path)) as connection, connection:
-        connection.execute(f"DELETE FROM {table} WHERE {where}", first[: described.key])
+    true = first[columns.index(changed)]
+    assert reports.verify([view.name]) == [f"{named}: {changed} is 'forged', the fold gives {true!r}"]
+    with by_driver(ledger, of_reports=True) as ask:
+        ask(f"DELETE FROM {table} WHERE {where}", *first[: described.key])
     assert reports.verify([view.name])[0] == f"{named}: the live row is missing"
-    with closing(sqlite3.connect(reports.path)) as connection, connection:
+    with by_driver(ledger, of_reports=True) as ask:
         forged = (*(["zzz"] if isinstance(first[0], str) else [10**9]), *first[1:])
-        connection.execute(
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", forged
-        )
+        ask(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *forged)
     assert reports.verify([view.name])[-1].endswith(": a live row that the log does not give")
     reports.rebuild([view.name])
     assert reports.verify() == []
@@ -219,15 +227,17 @@ def test_a_rebuild_by_another_version_is_begun_again(ledger: Ledger) -> None:
     assert contents(reports) == before
 
 
-def test_the_log_of_a_backup_is_folded_anew(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_log_of_a_backup_is_folded_anew(ledger: Ledger) -> None:
     """Reports that are ahead of the log, as an older copy of it was put in its place, are built again."""
     reports = Reports(ledger)
-    shutil.copy(tmp_path / "work.db", tmp_path / "backup.db")
+    with ledger.store.read() as snapshot:
+        backup = snapshot.head()
     ledger.enqueue_many(ledger.functions["doomed"].call(n) for n in range(50))
     ahead = reports.catch_up()
+    is_file = isinstance(ledger.store, SqliteStore)
+    with by_driver(ledger) as ask:
+        ask("DROP TRIGGER stored_events_no_delete" if is_file else "ALTER TABLE stored_events DISABLE TRIGGER ALL")
+        ask(f"DELETE FROM stored_events WHERE {'rowid' if is_file else 'notification_id'} > ?", backup)
     ledger.close()
-    for suffix in ("-wal", "-shm"):
-        (tmp_path / f"work.db{suffix}").unlink(missing_ok=True)
-    shutil.copy(tmp_path / "backup.db", tmp_path / "work.db")
-    assert reports.catch_up() < ahead
+    assert reports.catch_up() == backup < ahead
     assert reports.verify() == []

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,14 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.codec import EVENT_CLASSES
+from ledger.sqlite import SqliteStore
 from projections.hourly import BOUNDS_US, Buckets
 from projections.report_file import SCRATCH, ReportFile
 from projections.report_views import VIEWS
 from projections.reports import Reports
 from projections.verifying import fold_afresh
-from tests.projections.everything import SECRET, fill, ledger_at
+from tests.databases import by_driver
+from tests.projections.everything import SECRET, fill, ledger_of
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "report_v1.json"
 ENDS = ("TaskSucceeded", "TaskFailed", "TaskDelayed", "AttemptLost", "AttemptInterrupted", "TaskCancelled")
@@ -31,9 +31,9 @@ NAMES = {kind: kind.removeprefix("Task").removeprefix("Attempt").lower() for kin
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def ledger(module_url: str) -> Iterator[Ledger]:
     """A ledger to which everything has happened, its reports at the head."""
-    ledger = ledger_at(tmp_path_factory.mktemp("reports") / "work.db")
+    ledger = ledger_of(module_url)
     fill(ledger)
     Reports(ledger).catch_up()
     yield ledger
@@ -43,10 +43,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 @pytest.fixture(scope="module")
 def log(ledger: Ledger) -> list[dict[str, Any]]:
     """The log as plain JSON, read by plain SQL."""
-    with closing(sqlite3.connect(ledger.store.path)) as connection:
-        rows = connection.execute(
-            "SELECT position, stream, version, topic, data FROM events ORDER BY position"
-        ).fetchall()
+    with by_driver(ledger) as ask:
+        rows = ask("SELECT position, stream, version, topic, CAST(data AS text) FROM events ORDER BY position")
     return [
         {**json.loads(data), "position": p, "stream": s, "version": v, "type": t.removesuffix(".v1")}
         for p, s, v, t, data in rows
@@ -75,12 +73,18 @@ def of_tasks(log: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[s
 
 def test_columns_are_only_ever_added(ledger: Ledger) -> None:
     """Every column of the released contract is there with its type; a new one is written down with it."""
-    with closing(sqlite3.connect(Reports(ledger).path)) as connection:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = {
-            table: {row[1]: row[2] for row in connection.execute(f"SELECT * FROM pragma_table_info('{table}')")}
-            for table in tables
-        }
+    sql = (
+        "SELECT m.name, c.name, c.type FROM sqlite_master AS m, pragma_table_info(m.name) AS c"
+        " WHERE m.type = 'table' ORDER BY m.name, c.cid"
+        if isinstance(ledger.store, SqliteStore)
+        else "SELECT table_name, column_name, data_type || coalesce(' ' || collation_name, '')"
+        " FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position"
+    )
+    types = {"text C": "TEXT", "bigint": "INTEGER", "double precision": "REAL"}
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    with by_driver(ledger, of_reports=True) as ask:
+        for table, column, kind in ask(sql):
+            found[table][column] = types.get(kind, kind)
     assert found == json.loads(FROZEN.read_text())
     for view in VIEWS:
         for table in view.tables:
@@ -303,11 +307,17 @@ def test_the_views_say_how_fresh_they_are(ledger: Ledger, log: list[dict[str, An
 
 
 def test_hidden_arguments_are_in_no_report(ledger: Ledger) -> None:
-    """The value of a hidden argument is in the log, and in no byte of the report file."""
-    assert SECRET.encode() in b"".join(path.read_bytes() for path in Path(ledger.store.path).parent.glob("work.db*"))
-    reports = b"".join(path.read_bytes() for path in Path(ledger.store.path).parent.glob("work.reports.db*"))
-    assert b"[hidden]" in reports
-    assert SECRET.encode() not in reports
+    """The value of a hidden argument is in the log, and in no cell of a view; nor in any byte of the report file."""
+    with by_driver(ledger) as ask:
+        assert SECRET in str(ask("SELECT CAST(data AS text) FROM events"))
+    with by_driver(ledger, of_reports=True) as ask:
+        cells = str([ask(f"SELECT * FROM {table.name}") for view in VIEWS for table in view.tables])
+    assert "[hidden]" in cells
+    assert SECRET not in cells
+    if isinstance(ledger.store, SqliteStore):
+        path = Path(ledger.store.path)
+        assert SECRET.encode() in b"".join(file.read_bytes() for file in path.parent.glob("work.db*"))
+        assert SECRET.encode() not in b"".join(file.read_bytes() for file in path.parent.glob("work.reports.db*"))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])

@@ -18,10 +18,10 @@ from tests.invoking import invoke
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, str]]:
+def place(module_url: str) -> Iterator[tuple[Ledger, str]]:
     """A ledger with a task that failed twice, was retried by hand and succeeded, and one that waits; the first's id."""
     clock = ManualClock()
-    ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('back') / 'work.db'}", clock=clock)
+    ledger = Ledger(module_url, clock=clock)
 
     @ledger.task(queue="mail", max_attempts=2, retry=Retry(first=60))
     def send(to: str) -> None:
