@@ -24,10 +24,17 @@ PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger, and the app that works it."""
-    (tmp_path / "follow_app.py").write_text(APP)
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory that commands run in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(url: str, place: Path) -> Iterator[Ledger]:
+    """A ledger on each kind of database, and the app that works it."""
+    (place / "follow_app.py").write_text(APP)
+    ledger = Ledger(url)
     ledger.task(name="noop")(lambda number: number)
     enqueue(ledger)
     yield ledger
@@ -41,7 +48,7 @@ def enqueue(ledger: Ledger) -> None:
 @contextmanager
 def run(ledger: Ledger, *words: str) -> Iterator[psutil.Process]:
     """A run of that app; it and what it left behind are ended."""
-    directory = Path(ledger.store.path).parent
+    directory = Path.cwd()
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "WORKLEDGER_URL": ledger.url}
     words = ("--app", "follow_app:ledger", *words)
     process = Command(words, env=environment, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -113,9 +120,9 @@ def test_a_follower_leaves_with_its_supervisor(ledger: Ledger) -> None:
         until(lambda: not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_reports_can_be_left_to_their_readers(ledger: Ledger) -> None:
+def test_reports_can_be_left_to_their_readers(ledger: Ledger, place: Path) -> None:
     """With the setting `reports` off, a run has no such process; `projection follow` keeps them by itself."""
-    (Path(ledger.store.path).parent / "workledger.toml").write_text("reports = false\n")
+    (place / "workledger.toml").write_text("reports = false\n")
     with run(ledger, "run", "--max-seconds", "3") as supervisor:
         seen = []
         while supervisor.is_running() and supervisor.status() != psutil.STATUS_ZOMBIE:
