@@ -14,7 +14,7 @@ from runner.session import Session
 def grants(
     context: typer.Context,
     app_role: Annotated[str, typer.Option(help="The role that producers and workers connect as.")],
-    report_role: Annotated[str, typer.Option(help="The role that only looks.")],
+    report_role: Annotated[str, typer.Option(help="The role that only reads the reports.")],
 ) -> None:
     """Print the SQL that gives two existing roles what they need, and no right to change an event; for psql.
 
@@ -26,5 +26,7 @@ def grants(
         raise InvalidOption("db grants is for a ledger on PostgreSQL (--url postgresql://…); a file has no roles")
     from ledger import postgres_roles  # its driver is an extra
     from ledger.postgres_address import address_of
+    from projections.report_schema import schema_of
 
-    print(postgres_roles.grants(address_of(url).schema, app_role, report_role))
+    schema = address_of(url).schema
+    print(postgres_roles.grants(schema, schema_of(schema), app_role, report_role))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
@@ -12,9 +16,13 @@ import pytest
 from ledger import Ledger, StorageUnavailable
 from ledger.postgres_address import address_of
 from ledger.testing import run_queue
-from projections import queue, schedules
+from projections import queue, ready, schedules
+from projections.report_schema import schema_of
+from projections.report_views import VIEWS
+from projections.reports import Reports
 from tests.invoking import invoke
 
+ROOT = Path(__file__).parents[2]
 APP, REPORT = f'workledger test "app" {os.getpid()}', f"workledger_test_report_{os.getpid()}"
 
 
@@ -82,6 +90,7 @@ def test_a_role_may_queue_in_its_transactions_and_nothing_else(granted: str) -> 
     quoted = REPORT.replace('"', '""')
     ledger = declared(as_role(granted, APP))
     with connect(granted) as owner:
+        owner.execute(f'GRANT USAGE ON SCHEMA {address_of(granted).schema} TO "{quoted}"')
         owner.execute(f'GRANT INSERT ON inbox TO "{quoted}"')
     with connect(as_role(granted, REPORT)) as connection:
         task = ledger.functions["add"].using(connection=connection).enqueue(3)
@@ -111,29 +120,104 @@ FORBIDDEN = [
 @pytest.mark.parametrize("statement", FORBIDDEN)
 @pytest.mark.parametrize("role", [APP, REPORT], ids=["app", "report"])
 def test_no_such_role_can_change_an_event(granted: str, role: str, statement: str) -> None:
-    """Whatever it tries, the database says that it lacks the right."""
+    """Whatever it tries, the database says that it lacks the right, also where it may look into the schema."""
     ledger = declared(granted)
     ledger.enqueue(ledger.functions["add"].call(a=1))
     ledger.close()
+    with connect(granted) as owner:
+        owner.execute('GRANT USAGE ON SCHEMA {} TO "{}"'.format(address_of(granted).schema, role.replace('"', '""')))
     with connect(as_role(granted, role)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
 
 
-def test_the_report_role_looks_and_does_nothing(granted: str) -> None:
-    """It reads the log and the live rows; it cannot queue, nor read what attempts printed."""
-    ledger = declared(granted)
+def test_the_app_role_keeps_the_reports_that_the_report_role_reads(granted: str) -> None:
+    """All five ready queries answer, after a rebuild too, whoever of the owner and the app role made the tables."""
+    ledger = declared(as_role(granted, APP))
     task = ledger.enqueue(ledger.functions["add"].call(a=1))
-    queue.catch_up_all(ledger)
+    run_queue(ledger)
+    owner, schema = declared(granted), schema_of(address_of(granted).schema)
+    for keeper in (ledger, owner, ledger):
+        reports = Reports(keeper)
+        reports.rebuild(["tasks", "hourly"])
+        assert reports.verify() == []
+        with connect(as_role(granted, REPORT)) as connection:
+            for name in ready.QUERIES:
+                connection.execute(ready.query(name)[1].replace("report_v1.", f"{schema}."))
+            found = connection.execute(f"SELECT task_id, state FROM {schema}.tasks WHERE name = 'add'").fetchall()
+            assert found == [(task.id, "succeeded")]
+    for one in (ledger, owner):
+        one.close()
+
+
+def test_the_report_role_reads_reports_and_nothing_else(granted: str) -> None:
+    """It changes nothing in them, and sees neither the log nor the live rows nor what attempts printed; it cannot queue."""
+    ledger = declared(granted)
+    ledger.enqueue(ledger.functions["add"].call(a=1))
+    Reports(ledger).catch_up()
     ledger.close()
+    own, schema = address_of(granted).schema, schema_of(address_of(granted).schema)
+    tables = [table.name for view in VIEWS for table in view.tables] + ["meta", "meta_building"]
     with connect(as_role(granted, REPORT)) as connection:
-        assert connection.execute("SELECT position, stream FROM events").fetchall() == [(1, f"task:{task.id}")]
-        assert connection.execute("SELECT task_id FROM queue").fetchall() == [(task.id,)]
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("SELECT * FROM output")
+        statements = [
+            f"SELECT * FROM {own}.{table}" for table in ("events", "stored_events", "queue", "output", "inbox")
+        ]
+        statements += [f"DELETE FROM {schema}.{table}" for table in tables]
+        statements += [
+            f"UPDATE {schema}.tasks SET state = 'x'",
+            f"INSERT INTO {schema}.meta SELECT * FROM {schema}.meta",
+        ]
+        statements += [
+            f"TRUNCATE {schema}.events",
+            f"DROP TABLE {schema}.hourly",
+            f"CREATE TABLE {schema}.mine (a int)",
+        ]
+        for statement in statements:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
     reading = declared(as_role(granted, REPORT))
-    with pytest.raises(StorageUnavailable, match="lacks a right"):
+    with pytest.raises(StorageUnavailable):
         reading.enqueue(reading.functions["add"].call(a=1))
     reading.close()
+
+
+WORK_APP = """
+from ledger import Ledger
+ledger = Ledger.from_env()
+ledger.task(name="add")(lambda a: a)
+"""
+
+
+def test_the_report_role_reads_while_workers_write(granted: str, tmp_path: Path) -> None:
+    """A run as the app role keeps the reports beside its workers; the five queries never wait, err or see halves."""
+    (tmp_path / "work_app.py").write_text(WORK_APP)
+    ledger = declared(as_role(granted, APP))
+    ledger.enqueue_many(ledger.functions["add"].call(a=n) for n in range(300))
+    Reports(ledger).catch_up()
+    schema = schema_of(address_of(granted).schema)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "WORKLEDGER_URL": as_role(granted, APP)}
+    command = [sys.executable, "-m", "runner.cli", "--app", "work_app:ledger", "run"]
+    run = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    halves = (
+        f"SELECT (SELECT sum(queued - succeeded) FROM {schema}.hourly),"
+        f" (SELECT count(*) FROM {schema}.tasks WHERE state <> 'succeeded')"
+    )
+    seen: list[tuple[object, ...]] = []
+    try:
+        deadline = time.monotonic() + 60
+        with connect(as_role(granted, REPORT)) as connection:
+            connection.execute("SET statement_timeout = '5s'")
+            while seen[-1:] != [(0, 0)]:
+                assert time.monotonic() < deadline, seen[-1:]
+                seen += connection.execute(halves).fetchall()
+                for name in ready.QUERIES:
+                    connection.execute(ready.query(name)[1].replace("report_v1.", f"{schema}."))
+    finally:
+        run.terminate()
+        run.wait()
+    assert all(by_hour == by_task for by_hour, by_task in seen)
+    assert len(set(seen)) > 1
+    assert Reports(ledger).verify() == []
+    ledger.close()
 
 
 def test_a_file_has_no_roles() -> None:
