@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,8 @@ from ledger.acts import act_on
 from ledger.clock import to_us
 from ledger.ids import mint
 from projections.queue import SQL, catch_up_all
-from projections.reports import Reports
 from runner.cli import command
-from tests.databases import execute, insert, is_made
+from tests.databases import by_driver, execute, insert, is_made
 from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
@@ -280,8 +277,8 @@ def test_verify_finds_planted_damage_and_rebuild_mends_it(here: Path, view: str,
     if view == "queue":
         execute(ledger_here(), damage.format(view))
     else:
-        with closing(sqlite3.connect(Reports(ledger_here()).path)) as connection, connection:
-            connection.execute(damage.format(view))
+        with by_driver(ledger_here(), of_reports=True) as ask:
+            ask(damage.format(view))
     assert task_id in call("projection", "verify", code=1)
     call("projection", "verify", "--view", "tasks" if view == "queue" else "queue")
     call("projection", "rebuild", "--view", view)
