@@ -322,8 +322,9 @@ def _wipe(unit: ReportUnit) -> None:
 
 
 def make(unit: ReportUnit, table: Table, name: str) -> None:
-    """Make an empty table under *name*, without indexes."""
-    unit.run(SQL["drop_table"].format(table=name))
+    """Make an empty table under *name*, without indexes; one of the same name goes if it is ours."""
+    if name in unit.tables():
+        unit.run(SQL["drop_table"].format(table=name))
     unit.make(table.create.format(table=name))
 
 

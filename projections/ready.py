@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -13,14 +14,17 @@ from projections.report_views import VIEWS, meanings
 
 QUERIES = ("slowest_tasks", "failure_rate", "longest_waits", "retries_that_helped", "operator_actions")
 _FOLDER = "reporting"
+_SQLITE_SOURCE, _POSTGRES_SOURCE = "frser-sqlite-datasource", "grafana-postgresql-datasource"
+_EPOCH = ("CAST(strftime('%s', hour) AS INTEGER)", "CAST(hour AS timestamptz)")
+"""How a panel's SQL says a moment to each of the two."""
 
 
 def _text(name: str) -> str:
     return files("projections").joinpath(_FOLDER, name).read_text(encoding="utf-8")
 
 
-def query(name: str) -> tuple[str, str]:
-    """Return what the ready query *name* tells, and its SQL, which names the views by their schema.
+def query(name: str, schema: str = SCHEMA) -> tuple[str, str]:
+    """Return what the ready query *name* tells, and its SQL, which names the views by their *schema*.
 
     Raises:
         InvalidOption: There is none of this name.
@@ -28,12 +32,22 @@ def query(name: str) -> tuple[str, str]:
     if name not in QUERIES:
         raise InvalidOption(f"there is no ready query {name!r}; there are: {', '.join(QUERIES)}")
     first, _, sql = _text(f"{name}.sql").partition("\n")
-    return first.removeprefix("-- "), sql.strip().rstrip(";")
+    return first.removeprefix("-- "), sql.strip().rstrip(";").replace(f"{SCHEMA}.", f"{schema}.")
 
 
-def grafana() -> str:
-    """Return a dashboard for Grafana with its SQLite data source, as JSON."""
-    return _text("grafana.json")
+def grafana(dialect: str = "sqlite", schema: str = SCHEMA) -> str:
+    """Return a dashboard for Grafana as JSON, with its data source for SQLite or with that for PostgreSQL."""
+    text = _text("grafana.json")
+    if dialect == "sqlite":
+        return text
+    dashboard = orjson.loads(text.replace(_SQLITE_SOURCE, _POSTGRES_SOURCE))
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            sql = target.pop("queryText").replace(*_EPOCH)
+            form = target.pop("queryType").replace(" ", "_")
+            target.pop("timeColumns", None)
+            target |= {"rawQuery": True, "format": form, "rawSql": re.sub(r"\bFROM (\w+)", rf"FROM {schema}.\1", sql)}
+    return orjson.dumps(dashboard, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def datasette(database: str) -> str:

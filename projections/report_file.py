@@ -81,6 +81,7 @@ class ReportFile:
     """The file at *path*; an object belongs to one thread (see `projections.report_store.ReportStore`)."""
 
     dialect = FileUnit.dialect
+    schema = SCHEMA
 
     def __init__(self, path: str) -> None:
         self.path = path

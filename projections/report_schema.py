@@ -40,7 +40,7 @@ _LONGEST = 63
 _NUMERIC = 1700
 _TYPES = {"TEXT": 'text COLLATE "C"', "INTEGER": "bigint", "REAL": "double precision"}
 _TYPE = re.compile(r'(?<=\w|") (TEXT|INTEGER|REAL)\b')
-_TABLE = re.compile(r'CREATE TABLE (?:IF NOT EXISTS )?"?(\w+)"?')
+_TABLE = re.compile(r'CREATE TABLE "?(\w+)"?')
 _MEANING = re.compile(r"^    (\w+) [A-Z].*?,? -- (.*)$", re.MULTILINE)
 
 
@@ -144,10 +144,21 @@ class SchemaUnit:
             raise self._place.unusable(error, is_writing=True) from error
 
     def put_in_place(self, new: str, name: str) -> None:
-        """Put the table *new* in the place of another; what roles may do with that, they may with this."""
+        """Put the table *new* in the place of another; what roles may do with that, they may with this.
+
+        Where views of somebody's own rest on the other, it stays, and its rows are replaced.
+        """
+        columns = self.columns_of(name)
+        if columns == self.columns_of(new) and self.rows(SQL["resting"], (name,)):
+            listed = ", ".join(f'"{column}"' for column in columns)
+            self.run(f'DELETE FROM "{name}"')
+            self.run(f'INSERT INTO "{name}" ({listed}) SELECT {listed} FROM "{new}"')
+            self.run(f'DROP TABLE "{new}"')
+            return
         for [statement] in self.rows(SQL["grants"], (new, name)):
             self.run(statement)
-        self.run(f'DROP TABLE IF EXISTS "{name}"')
+        if name in self.tables():
+            self.run(f'DROP TABLE "{name}"')
         self.run(f'ALTER TABLE "{new}" RENAME TO "{name}"')
 
 
@@ -261,6 +272,11 @@ class ReportSchema:
                 return StorageUnavailable(
                     f"{self.path}: somebody else has held the reports for too long, such as a transaction that was left "
                     "open after it looked at a view that is to be swapped; nothing is lost, the next try goes on from here"
+                )
+            case pg.DependentObjectsStillExist():
+                return StorageUnavailable(
+                    f"{self.path}: a view of your own rests on a report view that has to be made anew; drop it, and make "
+                    f"it again when that is built ({said} {error.diag.message_detail})"
                 )
             case pg.DuplicateTable() | pg.WrongObjectType():
                 return StorageUnavailable(

@@ -63,6 +63,8 @@ class ReportStore(Protocol):
     """See `ReportUnit`."""
     path: str
     """Where that is, as it may be shown to anybody."""
+    schema: str
+    """The schema that tools find the views in; of a file the name it is to be attached under."""
 
     def write(self) -> AbstractContextManager[ReportUnit]:
         """Begin a transaction that may write, in its turn among all processes: all of it is stored, or nothing.

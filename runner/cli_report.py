@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ledger.errors import InvalidOption
 from projections import ready
 from projections.reports import Reports
 from runner.parameters import Form
@@ -49,12 +50,12 @@ def query(context: typer.Context, name: QueryName, output: Form = Output.table) 
 
 
 @report.command("sql")
-def sql(name: QueryName) -> None:
+def sql(context: typer.Context, name: QueryName) -> None:
     """Show the SQL of a ready query.
 
     Example: workledger report sql slowest_tasks
     """
-    said, text = ready.query(name)
+    said, text = ready.query(name, Reports(context.obj.ledger()).file.schema)
     print(f"-- {said}\n{text};")
 
 
@@ -65,13 +66,16 @@ def datasette(context: typer.Context) -> None:
     Example: workledger report datasette
     """
     reports = Reports(context.obj.ledger())
+    if reports.dialect != "sqlite":
+        raise InvalidOption("Datasette reads SQLite files; of a ledger on PostgreSQL a tool reads the views by SQL")
     print(ready.datasette(Path(reports.path).stem))
 
 
 @report.command("grafana")
-def grafana() -> None:
-    """Print a dashboard for Grafana with its SQLite data source.
+def grafana(context: typer.Context) -> None:
+    """Print a dashboard for Grafana, with its data source for SQLite or PostgreSQL as the ledger is on either.
 
     Example: workledger report grafana
     """
-    print(ready.grafana(), end="")
+    file = Reports(context.obj.ledger()).file
+    print(ready.grafana(file.dialect, file.schema), end="")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,47 @@ from datasette.utils import tilde_encode
 from ledger import Ledger
 from projections import ready
 from projections.reports import Reports
+from tests.databases import by_driver
 from tests.invoking import invoke
-from tests.projections.everything import fill, ledger_at
+from tests.projections.everything import fill, ledger_of
 
 ROOT = Path(__file__).parents[2]
+GRAFANA_SOURCES = {"sqlite": "frser-sqlite-datasource", "postgres": "grafana-postgresql-datasource"}
 PLACE = tilde_encode("work.reports")
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """A ledger to which everything has happened, its reports at the head."""
-    ledger = ledger_at(tmp_path_factory.mktemp("tools") / "work.db")
+def ledger(module_url: str) -> Iterator[Ledger]:
+    """A ledger to which everything has happened, its reports at the head, on each kind of database."""
+    ledger = ledger_of(module_url)
     fill(ledger)
     Reports(ledger).catch_up()
     yield ledger
     ledger.close()
+
+
+@contextmanager
+def connected(ledger: Ledger) -> Iterator[sqlalchemy.Connection]:
+    """A connection of SQLAlchemy's to the reports; a file is attached under the schema's name."""
+    reports = Reports(ledger)
+    engine = sqlalchemy.create_engine("sqlite://" if reports.dialect == "sqlite" else alchemy_url(ledger.url))
+    with engine.connect() as connection:
+        if reports.dialect == "sqlite":
+            connection.execute(sqlalchemy.text("ATTACH :path AS report_v1"), {"path": reports.path})
+        yield connection
+    engine.dispose()
+
+
+def alchemy_url(url: str) -> str:
+    """The URL of a ledger on PostgreSQL as SQLAlchemy has it."""
+    head, _, options = url.partition("?")
+    kept = [option for option in options.split("&") if not option.startswith("schema=")]
+    return "postgresql+psycopg" + head.removeprefix("postgresql") + "?" + "&".join(kept)
+
+
+def of(ledger: Ledger, sql: str) -> sqlalchemy.TextClause:
+    """SQL on ``report_v1``, on PostgreSQL with the schema that the reports of this of many ledgers are in."""
+    return sqlalchemy.text(sql.replace("report_v1.", f"{Reports(ledger).file.schema}."))
 
 
 def call(ledger: Ledger, *words: str) -> str:
@@ -45,15 +72,10 @@ def call(ledger: Ledger, *words: str) -> str:
 
 def test_pandas_reads_the_views_by_sqlalchemy(ledger: Ledger) -> None:
     """A frame of the attempts has the counts and quantiles of the views; the same text runs under the schema's name."""
-    engine = sqlalchemy.create_engine("sqlite://")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("ATTACH :path AS report_v1"), {"path": Reports(ledger).path})
-        frame = pd.read_sql(sqlalchemy.text("SELECT * FROM report_v1.attempts"), connection)
-        states = pd.read_sql(
-            sqlalchemy.text("SELECT state, count(*) AS n FROM report_v1.tasks GROUP BY state"), connection
-        )
-        hours = pd.read_sql(sqlalchemy.text("SELECT * FROM report_v1.hourly"), connection, parse_dates=["hour"])
-    engine.dispose()
+    with connected(ledger) as connection:
+        frame = pd.read_sql(of(ledger, "SELECT * FROM report_v1.attempts"), connection)
+        states = pd.read_sql(of(ledger, "SELECT state, count(*) AS n FROM report_v1.tasks GROUP BY state"), connection)
+        hours = pd.read_sql(of(ledger, "SELECT * FROM report_v1.hourly"), connection, parse_dates=["hour"])
     assert len(frame) == hours["started"].sum()
     assert dict(zip(states["state"], states["n"], strict=True)) == Reports(ledger).counts_per_state()
     assert str(hours["hour"].dt.tz) == "UTC"
@@ -69,6 +91,10 @@ def test_datasette_serves_the_file_with_our_metadata(ledger: Ledger, tmp_path: P
     """Every table, the meaning of its columns, and every ready query can be had from Datasette."""
     import asyncio
 
+    if Reports(ledger).dialect != "sqlite":
+        done = invoke(["--url", ledger.url, "report", "datasette"])
+        assert (done.exit_code, "Datasette reads SQLite files" in done.output) == (2, True)
+        return
     metadata = json.loads(call(ledger, "report", "datasette"))
 
     async def ask() -> None:
@@ -92,14 +118,19 @@ def test_datasette_serves_the_file_with_our_metadata(ledger: Ledger, tmp_path: P
 
 
 def test_every_panel_of_the_dashboard_has_something_to_show(ledger: Ledger) -> None:
-    """Each SQL of the Grafana dashboard runs on the report file as it is opened there: without a schema's name."""
+    """Each SQL of the Grafana dashboard runs as it is there: on the file itself, or by the schema's name on a server."""
     dashboard = json.loads(call(ledger, "report", "grafana"))
-    statements = [target["queryText"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(statements) == len(dashboard["panels"]) >= 6
-    reports = Reports(ledger)
-    with reports.file.read() as unit:
-        for statement in statements:
-            assert unit.rows(statement), statement
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(targets) == len(dashboard["panels"]) >= 6
+    with by_driver(ledger, of_reports=Reports(ledger).dialect == "sqlite") as ask:
+        for target in targets:
+            found = ask(target["rawSql"] if "rawSql" in target else target["queryText"])
+            assert found, target
+            if target.get("format") == "time_series":
+                assert all(row[0].tzinfo is not None for row in found)
+    kinds = {panel["datasource"]["type"] for panel in dashboard["panels"]}
+    kinds |= {source["query"] for source in dashboard["templating"]["list"]}
+    assert kinds == {GRAFANA_SOURCES[Reports(ledger).dialect]}
 
 
 def rows(ledger: Ledger, name: str) -> list[dict[str, Any]]:
@@ -146,14 +177,14 @@ def test_a_ready_query_can_be_taken_along() -> None:
     assert invoke(["report", "sql", "none"]).exit_code == 2
 
 
-def test_tools_read_while_workers_write(tmp_path: Path) -> None:
+def test_tools_read_while_workers_write(url: str, tmp_path: Path) -> None:
     """While a run works its queue and keeps the reports, a reader through SQLAlchemy never waits, errs or sees halves."""
     app_file = tmp_path / "work_app.py"
     app_file.write_text(
         "import os\nfrom ledger import Ledger\nledger = Ledger.from_env()\n"
         "@ledger.task\ndef noop(number: int) -> int:\n    return number\n"
     )
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
+    ledger = Ledger(url)
     noop = ledger.task(name="noop")(lambda number: number)
     ledger.enqueue_many(noop.call(number=n) for n in range(300))
     Reports(ledger).catch_up()
@@ -161,16 +192,16 @@ def test_tools_read_while_workers_write(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "runner.cli", "--app", "work_app:ledger", "run"]
     run = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seen: list[tuple[int, int, int]] = []
-    engine = sqlalchemy.create_engine(f"sqlite:///{Reports(ledger).path}")
-    sql = sqlalchemy.text(
-        "SELECT (SELECT sum(queued - succeeded) FROM hourly), (SELECT count(*) FROM tasks WHERE state <> 'succeeded'),"
-        " (SELECT count(*) FROM tasks WHERE state = 'succeeded')"
+    sql = of(
+        ledger,
+        "SELECT (SELECT sum(queued - succeeded) FROM report_v1.hourly), (SELECT count(*) FROM report_v1.tasks WHERE"
+        " state <> 'succeeded'), (SELECT count(*) FROM report_v1.tasks WHERE state = 'succeeded')",
     )
     try:
         tick = threading.Event()
         deadline = 600
         while (not seen or seen[-1][2] < 300) and deadline:
-            with engine.connect() as connection:
+            with connected(ledger) as connection:
                 [row] = connection.execute(sql).fetchall()
                 seen.append((row[0], row[1], row[2]))
             deadline -= 1
@@ -178,7 +209,6 @@ def test_tools_read_while_workers_write(tmp_path: Path) -> None:
     finally:
         run.terminate()
         run.wait()
-        engine.dispose()
     assert seen[-1] == (0, 0, 300)
     assert all(by_hour == by_task for by_hour, by_task, _ in seen)
     assert Reports(ledger).verify() == []

@@ -12,18 +12,17 @@ SELECT pg_advisory_xact_lock(hashtextextended('workledger ' || ?, 0));
 SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) <> current_user, pg_has_role(nspowner, 'MEMBER')
   FROM pg_namespace WHERE nspname = ?;
 
--- others --
--- The tables of the schema that were not made here.
-SELECT relname FROM pg_class
- WHERE relnamespace = to_regnamespace(quote_ident(?)) AND relkind IN ('r', 'p', 'f', 'm')
-   AND coalesce(obj_description(oid, 'pg_class'), '') NOT LIKE 'Workledger: %'
- ORDER BY relname;
-
 -- all_tables --
 SELECT relname FROM pg_class
  WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relkind = 'r'
    AND obj_description(oid, 'pg_class') LIKE 'Workledger: %'
  ORDER BY relname;
+
+-- resting --
+-- Views, and the like, that rest on a table.
+SELECT DISTINCT r.ev_class::regclass::text FROM pg_depend AS d JOIN pg_rewrite AS r ON r.oid = d.objid
+ WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+   AND d.refobjid = to_regclass(quote_ident(?)) AND r.ev_class <> d.refobjid;
 
 -- grants --
 -- What gives roles the rights on a table that they have on another, but for its owner's.

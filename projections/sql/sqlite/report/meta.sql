@@ -1,7 +1,7 @@
 -- What is known of the views themselves, and the statements that fit every table of a view.
 
 -- create_meta --
-CREATE TABLE IF NOT EXISTS meta (
+CREATE TABLE meta (
     view TEXT PRIMARY KEY, -- The view.
     version INTEGER NOT NULL, -- Version of its fold.
     checkpoint INTEGER NOT NULL, -- Position up to which it is folded.
@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS meta (
 
 -- create_building --
 -- Views that are being built beside the live ones: their tables have names with the generation.
-CREATE TABLE IF NOT EXISTS meta_building (
+CREATE TABLE meta_building (
     view TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
     checkpoint INTEGER NOT NULL,
