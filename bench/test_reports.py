@@ -20,9 +20,10 @@ from bench.test_scale import fill, ledger_at, work
 from bench.test_work import filled, span
 from ledger import Ledger
 from ledger.codec import EventMapper
-from projections.following import BUILD_BATCH, sql_of
+from projections.following import BUILD_BATCH
 from projections.report_views import VIEWS
 from projections.reports import Reports
+from projections.table_sql import sql_of
 from runner.cli import app
 
 
@@ -63,7 +64,7 @@ def raw_fold(database: Path, reports: Path, directory: Path, decode: Callable[[t
             for table in tables:
                 all_rows = rows[table.name]
                 part = all_rows[len(all_rows) * n // batches : len(all_rows) * (n + 1) // batches]
-                out.executemany(sql_of(table, table.name).put_row, part)
+                out.executemany(sql_of(table, table.name, "sqlite").put_row, part)
             out.execute("COMMIT")
         for table in tables:
             for index in table.indexes:
