@@ -82,6 +82,8 @@ class ReportFile:
 
     dialect = FileUnit.dialect
     schema = SCHEMA
+    look_seconds = 0.5
+    rest = 0.0  # a process of low priority does all the work, and takes what others leave
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -166,6 +166,8 @@ class ReportSchema:
     """The schema beside a ledger's; an object belongs to one thread (see `projections.report_store.ReportStore`)."""
 
     dialect = SchemaUnit.dialect
+    look_seconds = 1.0
+    rest = 3.0  # the server gives no session a low priority
 
     def __init__(self, store: Store) -> None:
         store = store.beneath if isinstance(store, ShadowStore) else store

@@ -65,6 +65,10 @@ class ReportStore(Protocol):
     """Where that is, as it may be shown to anybody."""
     schema: str
     """The schema that tools find the views in; of a file the name it is to be attached under."""
+    look_seconds: float
+    """How long who follows waits between two looks at whether somebody has committed."""
+    rest: float
+    """How long it rests after a batch while others commit, as a multiple of what the batch took."""
 
     def write(self) -> AbstractContextManager[ReportUnit]:
         """Begin a transaction that may write, in its turn among all processes: all of it is stored, or nothing.

@@ -13,8 +13,6 @@ from projections.reports import Reports
 from runner.logs import Log
 
 BATCH = 2_000
-LOOK_SECONDS = 0.5
-"""Between two looks at whether somebody has committed."""
 STANDBY_SECONDS = 2.0
 """Between two tries to become the one that follows."""
 AGAIN_SECONDS = 5.0
@@ -50,15 +48,20 @@ def follow(ledger: Ledger, is_over: Callable[[], bool], log: Log | None = None) 
 
 
 def _follow(ledger: Ledger, reports: Reports, is_over: Callable[[], bool]) -> None:
-    seen = None
+    clock, seen = ledger.clock, None
     while not is_over():
         version = ledger.store.data_version()
         if version != seen:
             seen = version  # read before the fold: what is committed meanwhile is looked at again
+            began = clock.monotonic()
             while not reports.step(BATCH):
                 if is_over():
                     return
-        ledger.clock.sleep(LOOK_SECONDS)
+                if reports.file.rest and ledger.store.data_version() != version:
+                    clock.sleep((clock.monotonic() - began) * reports.file.rest)
+                    version = ledger.store.data_version()
+                began = clock.monotonic()
+        clock.sleep(reports.file.look_seconds)
 
 
 class FollowerProcess:
