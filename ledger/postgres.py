@@ -242,7 +242,14 @@ class PostgresStore:
 
     def _require(self) -> None:
         if not self.transactions.ask(lambda connection: self.datastore.ask(connection, SQL["is_made"])[0]):
-            raise StorageUnavailable(f"there is no ledger at {self.shown}; `workledger db init` makes one")
+            with self.transactions.begun("BEGIN READ ONLY") as (connection, _):
+                is_closed = _answer(connection, SQL["is_closed"], (self.schema,))
+            raise StorageUnavailable(
+                f"{self.shown}: the role of the URL may not look into schema {self.schema}; `workledger db grants` says "
+                "what a role needs"
+                if is_closed
+                else f"there is no ledger at {self.shown}; `workledger db init` makes one"
+            )
         self._is_there = True
 
     def data_version(self) -> int:

@@ -137,10 +137,10 @@ class OwnKeeper(Keeper):
         tables = {table.name: table for view in views for table in view.tables}
         rows = {name: Rows(table, _fetch(unit, table, generation), list) for name, table in tables.items()}
         own = {table.name: OwnRows(rows[table.name], table) for table in self._projection.tables}
-        known: dict[str, TaskRow | None] = {}
+        tasks = self._tasks(raws)
         at = ""
         for raw in raws:
-            step = OwnStep(raw[0], shown_event(snapshot.decode(raw)), self._task(raw[1], known))
+            step = OwnStep(raw[0], shown_event(snapshot.decode(raw)), tasks.get(raw[1]))
             at = step.at
             try:
                 self._projection.fold(step, own)
@@ -148,14 +148,12 @@ class OwnKeeper(Keeper):
                 raise FoldFailed(f"its fold raised {type(error).__name__}: {error}", raw[0]) from error
         return [(one.table, one.puts(), list(one.drops())) for one in rows.values()], at
 
-    def _task(self, stream: str, known: dict[str, TaskRow | None]) -> TaskRow | None:
-        if not stream.startswith(TASK_PREFIX):
-            return None
-        if stream not in known:
-            with self._reports.file.read() as unit:
-                found = unit.rows(sql_of(TASKS, "tasks", unit.dialect).row, (stream.removeprefix(TASK_PREFIX),))
-            known[stream] = TaskRow._make(found[0]) if found else None
-        return known[stream]
+    def _tasks(self, raws: Sequence[RawEvent]) -> dict[str, TaskRow]:
+        """Return by stream what the report views know of the tasks that *raws* are of."""
+        ids = {raw[1].removeprefix(TASK_PREFIX) for raw in raws if raw[1].startswith(TASK_PREFIX)}
+        with self._reports.file.read() as unit:
+            found = unit.rows(sql_of(TASKS, "tasks", unit.dialect).rows_of, (orjson.dumps(sorted(ids)).decode(),))
+        return {TASK_PREFIX + row[0]: TaskRow._make(row) for row in found}
 
     def upto(self, snapshot: Snapshot) -> int:
         """Return the position up to which the report views know the tasks."""

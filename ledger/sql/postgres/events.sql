@@ -178,6 +178,10 @@ SELECT coalesce(hashtextextended(string_agg(newest.id::text, ','), 0), 0)
 -- Two processes may find the schema missing at once.
 SELECT pg_advisory_xact_lock(1464616007, hashtext($1));
 
+-- is_closed --
+-- Whether there is a schema of this name that this role may not look into.
+SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE'));
+
 -- turn --
 SELECT pg_advisory_xact_lock(lock_key(), 2);
 
