@@ -144,9 +144,9 @@ def test_output_is_searched(url: str) -> None:
     ledger.close()
 
 
-def test_the_search_finds_what_runs_and_what_was_lost(tmp_path: Path) -> None:
+def test_the_search_finds_what_runs_and_what_was_lost(url: str) -> None:
     """What a running attempt has printed so far, and one whose process died: neither has told the log of its output."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db", clock=ManualClock())
+    ledger = Ledger(url, clock=ManualClock())
     lost, _ = begin(ledger, "job", "disk full\n")
     with ledger.store.write() as unit:
         act_on(unit, lost.task_id, c.Lose(attempt=1, worker="w", cause="gone"), ledger.act(unit))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -68,8 +68,9 @@ def until(condition: Callable[[], object]) -> None:
 
 def follower_of(run: psutil.Process) -> psutil.Process | None:
     for child in run.children():
-        if child.status() != psutil.STATUS_ZOMBIE and child.nice() >= psutil.Process().nice() + NICENESS:
-            return child
+        with suppress(psutil.NoSuchProcess):  # it may go while it is looked at
+            if child.status() != psutil.STATUS_ZOMBIE and child.nice() >= psutil.Process().nice() + NICENESS:
+                return child
     return None
 
 
