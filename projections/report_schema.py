@@ -307,7 +307,7 @@ class ReportSchema:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of any size as other databases give it."""
+    """Return a number of any size as other databases give it: a sum of whole numbers whole, what has been rounded a float."""
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
     return value

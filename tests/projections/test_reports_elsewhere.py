@@ -1,4 +1,4 @@
-"""Reports of a ledger on either kind of database are a file on this machine that tells the same; no run keeps that of a server."""
+"""Reports of a ledger on either kind of database tell the same, in a file beside it or in a schema beside it."""
 
 from __future__ import annotations
 
