@@ -85,7 +85,7 @@ class PostgresStore:
 
     @property
     def path(self) -> str:
-        """Where on this machine files beside the ledger belong, such as its reports."""
+        """Where on this machine files beside the ledger belong, such as copies of the folded log."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workledger"
         cache.mkdir(parents=True, exist_ok=True)
         place = [self.address.parameters.get(name) for name in ("host", "hostaddr", "port", "dbname")]

@@ -1,4 +1,4 @@
-"""Keep the report views beside a run: one process of low priority, of all on this machine, that takes no part in work."""
+"""Keep the report views beside a run: a process of low priority that takes no part in work; of all, one at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 1.0
 
 
 def follow(ledger: Ledger, is_over: Callable[[], bool], log: Log | None = None) -> None:
-    """Keep the report views at the head until *is_over*; of several processes on one machine one does so at a time.
+    """Keep the report views at the head until *is_over*; of several processes one does so at a time.
 
     What it cannot read or write now it tries again; the error is said once.
     """

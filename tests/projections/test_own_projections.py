@@ -180,6 +180,25 @@ def test_what_cannot_be_declared_is_refused(ledger: Ledger) -> None:
         Reports(ledger)
 
 
+def test_words_of_sql_may_be_names(ledger: Ledger) -> None:
+    """Tables and columns may be called what SQL has other uses for, in either database."""
+    ledger.projections.clear()
+    orders = Table("order", key={"user": str, "group": int}, columns={"select": int, "end": float})
+
+    @ledger.projection(tables=[orders])
+    def words(step: Step, tables: Mapping[str, Rows]) -> None:
+        before = tables["order"].get(step.event.actor, 1) or {"select": 0}
+        tables["order"].put(step.event.actor, 1, select=before["select"] + 1, end=0.5)
+
+    reports = Reports(ledger)
+    while not reports.step(20):
+        pass
+    wanted = rows(reports, "SELECT actor, 1, count(*), 0.5 FROM report_v1.events GROUP BY actor ORDER BY actor")
+    assert rows(reports, 'SELECT "user", "group", "select", "end" FROM report_v1."order" ORDER BY "user"') == wanted
+    assert reports.rebuild(["words"]) == reports.checkpoint()
+    assert reports.verify() == []
+
+
 def test_what_no_code_declares_any_more_can_be_dropped(ledger: Ledger) -> None:
     """Rows of a projection that is gone stay until they are dropped; one that is declared is refused."""
     reports = Reports(ledger)
