@@ -30,6 +30,18 @@ Progress = Callable[[int, int], None]
 """Called with the position reached and the one to reach."""
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the collector of reference cycles: a batch makes a hundred thousand objects, and none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class Kept(NamedTuple):
     """What is known of a view: a row of the table `meta`, whose SQL file says what the columns mean."""
 
@@ -90,10 +102,10 @@ class Keeper:
             lambda table: unit.rows(sql(table).all_rows),
             lambda table, keys: unit.rows(sql(table).rows_of, (orjson.dumps(keys).decode(),)),
         )
-        with _no_collection():
-            at = batch.take(raws, snapshot.decode)
-            return list(batch.changes()), at
+        at = batch.take(raws, snapshot.decode)
+        return list(batch.changes()), at
 
+    @_no_collection()
     def step(self, limit: int = BATCH, build_limit: int = BUILD_BATCH, progress: Progress | None = None) -> bool:
         """Take one batch forward with the live views and one with those being built; return whether nothing is left.
 
@@ -271,18 +283,6 @@ class Keeper:
             )  # fmt: skip
             unit.run(SQL["put_meta"], new_row)
         self._abandon(unit, building)  # what is left of its tables: the base, if it was not asked for
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pause the collector of reference cycles: a batch makes a hundred thousand objects, and none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def origin_of(snapshot: Snapshot) -> str:
