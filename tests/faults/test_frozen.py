@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,6 +23,17 @@ def send(pids: list[int], number: int) -> None:
         os.kill(pid, number)
 
 
+def freeze(pids: list[int], site: Site) -> None:
+    """Stop processes, and return when every thread of theirs stands: one that runs meanwhile goes on for a little."""
+    send(pids, signal.SIGSTOP)
+    wait_until(lambda: all(is_stopped(pid) for pid in pids), "all threads have stopped", site)
+
+
+def is_stopped(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(one.read_text().rpartition(")")[2].split()[0] == "T" for one in threads)
+
+
 def frozen_run(site: Site) -> tuple[Command, list[int]]:
     """Start a run that holds one long attempt and claims not begun, and freeze it; return it and its processes."""
     first = site.enqueue(*[("work", (0,))] * 3, priority=2)
@@ -30,7 +42,7 @@ def frozen_run(site: Site) -> tuple[Command, list[int]]:
     site.enqueue(("hold", ("go",)), *STEPS, priority=1)
     wait_until(lambda: site.begun() > len(first), "the long task has begun", site)
     family = [run.pid, *workers_of(run)]
-    send(family, signal.SIGSTOP)
+    freeze(family, site)
     return run, family
 
 
