@@ -256,7 +256,8 @@ class PostgresStore:
         """Return a number that differs after events were committed."""
         if not self._is_prepared:
             self.prepare()
-        return int(self.transactions.ask(lambda connection: self.datastore.ask(connection, SQL["data_version"])[0]))
+        statement = SQL["data_version"].replace('"schema"', f'"{self.schema}"')
+        return int(self.transactions.ask(lambda connection: _answer(connection, statement)))
 
     def watch(self) -> Watch | None:
         """Return what hears of commits, for the caller to close; None where none can be had now."""

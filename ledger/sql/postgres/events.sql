@@ -170,9 +170,10 @@ SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = 'stored_events'::regclas
 
 -- data_version --
 -- Differs when the newest events do, also if one has come in below others, and when the inbox has something new.
+-- Asked by all who wait, so it is one statement: nothing need be set before.
 SELECT coalesce(hashtextextended(string_agg(newest.id::text, ','), 0), 0)
-       # (SELECT coalesce(max(number), 0) FROM inbox)
-  FROM (SELECT notification_id AS id FROM stored_events ORDER BY notification_id DESC LIMIT 64) AS newest;
+       # (SELECT coalesce(max(number), 0) FROM "schema".inbox)
+  FROM (SELECT notification_id AS id FROM "schema".stored_events ORDER BY notification_id DESC LIMIT 64) AS newest;
 
 -- prepare_lock --
 -- Two processes may find the schema missing at once.
