@@ -77,3 +77,25 @@ def test_other_commands_know_a_task_in_the_inbox(ledger: Ledger) -> None:
         catch_up_all(ledger)
         shown = json.loads(call(ledger, "task", "show", unique.id, "-o", "json"))
     assert shown["duplicate_of"] == unique.duplicate_of is not None
+
+
+ASKED = [
+    ("name:note", True), ("name:no*", True), ("-name:note", False), ("state:waiting", True), ("state:running,failed", False),
+    ("args.what:it", True), ("args.what:that", False), ("label:urgent", True), ("-label:urgent", False),
+    ("since:24h", True), ("until:24h", False), ("priority:>4", True), ("priority:>5", False), ("run_as:ann", True),
+    ("error:ValueError", False), ("-error:ValueError", True), ("attempts:0 lost:0", True), ("run:>1s", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "is_found"), ASKED, ids=[text for text, _ in ASKED])
+def test_a_filter_finds_what_waits_in_the_inbox(ledger: Ledger, text: str, is_found: bool) -> None:
+    """Text in the filter language finds the same task before and after it was taken in."""
+    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
+        note = ledger.functions["note"].using(connection=connection, labels=["urgent"], priority=5, run_as="ann")
+        note.enqueue("it")
+    before = json.loads(call(ledger, "task", "list", "--filter", text, "-o", "json"))
+    assert len(json.loads(call(ledger, "inbox", "list", "-o", "json"))) == 1
+    catch_up_all(ledger)
+    after = json.loads(call(ledger, "task", "list", "--filter", text, "-o", "json"))
+
+    assert len(before) == len(after) == is_found

@@ -24,3 +24,7 @@ a.task_id IN (SELECT task_id FROM report_v1.firings WHERE {condition});
 -- Attempts of runs of the schedules of such a component.
 a.task_id IN (SELECT f.task_id FROM report_v1.schedules AS s JOIN report_v1.firings AS f ON f.schedule = s.name
                WHERE {condition});
+
+-- arriving --
+-- Of tasks that wait in the inbox, rows of the tasks report as a JSON list, those that fit.
+SELECT task_id FROM (SELECT {columns} FROM json_each(:rows)) WHERE {where};
