@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.databases import (
+    make_ledger,
     module_url,
     own_server,
     postgres_database,
@@ -29,6 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 __all__ = [
+    "make_ledger",
     "module_url",
     "own_server",
     "postgres_database",

@@ -207,20 +207,33 @@ def by_driver(ledger: Ledger, of_reports: bool = False) -> Iterator[Callable[...
 
 
 @pytest.fixture(scope="module")
-def postgres_ledgers(postgres_database: str) -> Iterator[Callable[[], Ledger]]:
+def postgres_ledgers(postgres_database: str) -> Iterator[Callable[..., Ledger]]:
     """A maker of empty ledgers on PostgreSQL, on manual clocks: for tests of many examples."""
     made: list[Ledger] = []
 
-    def make(clock: Clock | None = None) -> Ledger:
-        while made:
-            made.pop().close()
-        made.append(Ledger(with_schema(postgres_database), clock=clock or ManualClock()))
+    def make(clock: Clock | None = None, **options: Any) -> Ledger:
+        while len(made) > 3:  # as many as one test uses at once
+            made.pop(0).close()
+        made.append(Ledger(with_schema(postgres_database), clock=clock or ManualClock(), **options))
         made[-1].store.prepare()  # as a ledger in memory is there at once
         return made[-1]
 
     yield make
     while made:
         made.pop().close()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def make_ledger(request: pytest.FixtureRequest) -> Callable[..., Ledger]:
+    """A maker of empty ledgers on manual clocks, on each kind of database; what is no clock is an option of the ledger."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_ledgers")  # type: ignore[no-any-return]
+    return in_memory
+
+
+def in_memory(clock: Clock | None = None, **options: Any) -> Ledger:
+    """An empty ledger in memory, on a manual clock."""
+    return Ledger("memory:", clock=clock or ManualClock(), **options)
 
 
 def execute(ledger: Ledger, *statements: str) -> None:
@@ -236,6 +249,13 @@ def execute(ledger: Ledger, *statements: str) -> None:
         connection.execute(f"SET search_path = {store.address.schema}")
         for statement in statements:
             connection.execute(statement)
+
+
+def replaced(ledger: Ledger, column: str, old: str, new: str) -> str:
+    """Return the SQL for the bytes of *column* with *old* replaced by *new*."""
+    if isinstance(ledger.store, PostgresStore):
+        return f"convert_to(replace(convert_from({column}, 'UTF8'), '{old}', '{new}'), 'UTF8')"
+    return f"replace({column}, '{old}', '{new}')"
 
 
 def damage(ledger: Ledger, position: int, topic: str = "Nonsense.v1") -> None:

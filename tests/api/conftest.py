@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ledger.testing import memory_ledger
 from tests.api import setup
+from tests.databases import in_memory
 
 
 @pytest.fixture(scope="module", params=["memory", "postgres"])
@@ -16,4 +16,4 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "postgres":
         setup.make = request.getfixturevalue("postgres_ledgers")
     yield
-    setup.make = memory_ledger
+    setup.make = in_memory

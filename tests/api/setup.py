@@ -7,19 +7,27 @@ from typing import Any
 
 import ledger as api
 from ledger import Ledger
+from ledger.clock import Clock
 from ledger.events import TaskQueued
-from ledger.testing import ManualClock, memory_ledger
+from ledger.testing import ManualClock
+from tests.databases import in_memory
 
 REASON = "because the test says so"
 FIRST_DELAYS = [60, 120, 240, 480, 960, 1920, 3840, 7680, 15360, 30720, 61440]
 
-make: Callable[[ManualClock], Ledger] = memory_ledger
+
+make: Callable[..., Ledger] = in_memory
 """How a ledger is made: `each_database` changes it."""
 
 
-def new_ledger() -> tuple[Ledger, ManualClock]:
+def open_ledger(clock: Clock | None = None, **options: Any) -> Ledger:
+    """A ledger on a manual clock, with *options* of its own."""
+    return make(clock, **options)
+
+
+def new_ledger(**options: Any) -> tuple[Ledger, ManualClock]:
     clock = ManualClock()
-    return make(clock), clock
+    return make(clock, **options), clock
 
 
 def count_events(ledger: Ledger) -> int:

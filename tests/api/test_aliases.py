@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from ledger import InvalidOption, Ledger
-from ledger.testing import ManualClock, memory_ledger, run_queue
+from ledger.testing import ManualClock, run_queue
 from projections import queue as queue_view
 from runner.cycle import Cycle
 from runner.inline import run_inline
-from tests.api.setup import REASON, names_of, new_ledger
+from tests.api.setup import REASON, names_of, new_ledger, open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def before_and_after(**options: Any) -> tuple[Ledger, Ledger, ManualClock, Any]:
     """Two ledgers on one database: the code before the renaming of `old` to `new`, and the code after it."""
     clock = ManualClock()
-    before, after = memory_ledger(clock), memory_ledger(clock)
+    before, after = open_ledger(clock), open_ledger(clock)
     after.store = before.store
     seen: list[tuple[str, str]] = []
     before.task(name="old", **options)(lambda text="": None)
@@ -47,7 +49,7 @@ def test_what_was_queued_under_an_old_name_runs() -> None:
 def test_a_retry_and_a_scheduled_retry_run_too() -> None:
     """A failed task of an old name may be retried after the renaming, and comes out of its back-off by itself."""
     clock = ManualClock()
-    before, after = memory_ledger(clock), memory_ledger(clock)
+    before, after = open_ledger(clock), open_ledger(clock)
     after.store = before.store
 
     @before.task(name="old", max_attempts=2)
@@ -76,7 +78,7 @@ def test_a_key_holds_over_the_renaming(unique: bool | str) -> None:
 def test_both_names_are_one_in_the_plan() -> None:
     """A fair share is that of the task, not of each of its names: its two names do not take two of three slots."""
     _, after, _, _ = before_and_after()
-    old, new, other = (memory_ledger(), after, after)
+    old, new, other = (open_ledger(), after, after)
     old.store = after.store
     old.task(name="old")(lambda text="": None)
     other.task(name="other")(lambda: None)
@@ -157,7 +159,7 @@ def test_what_is_no_list_of_names_is_refused(aliases: Any) -> None:
 
 def renamed_schedule(*, customise: bool) -> tuple[Ledger, Ledger, ManualClock]:
     clock = ManualClock()
-    before, after = memory_ledger(clock), memory_ledger(clock)
+    before, after = open_ledger(clock), open_ledger(clock)
     after.store = before.store
     before.schedule("0 * * * *", name="old")(lambda: None)
     run_queue(before)
@@ -190,7 +192,7 @@ def test_what_was_set_by_hand_goes_with_the_new_name() -> None:
 def test_a_schedule_in_the_log_runs_its_renamed_task() -> None:
     """A schedule that names the old task (declared by another app, say) runs the function by its alias."""
     clock = ManualClock()
-    before, after = memory_ledger(clock), memory_ledger(clock)
+    before, after = open_ledger(clock), open_ledger(clock)
     after.store = before.store
     before.schedule("0 * * * *", name="old")(lambda: None)
     before.schedules.register(app="another")

@@ -15,8 +15,8 @@ import pytest
 
 from ledger import InvalidArguments, Ledger, ResultTimeout, StorageUnavailable, Task, TaskEnded
 from ledger.asynchronous import queued_despite
-from ledger.testing import memory_ledger, run_queue
-from tests.api.setup import count_events
+from ledger.testing import run_queue
+from tests.api.setup import count_events, open_ledger
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_the_error_of_a_database_that_cannot_be_used_comes_through(tmp_path: Pat
 
 def test_inside_an_async_task_it_knows_its_parent() -> None:
     """The caller's context goes along into the thread: the child names its parent and the worker as its actor."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     child: Any = ledger.task(name="child")(lambda: None)
     found: list[Task[Any]] = []
 

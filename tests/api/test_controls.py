@@ -11,10 +11,12 @@ from ledger import Conflict, InvalidOption, Ledger, NotRegistered
 from ledger.control_events import CachesCleared, LimitChanged, QueuePaused
 from ledger.control_rules import LimitState
 from ledger.ids import mint
-from ledger.testing import ManualClock, memory_ledger, run_queue
+from ledger.testing import ManualClock, run_queue
 from runner.cycle import Begun, Cycle, Finished
 from runner.execute import execute
-from tests.api.setup import REASON, count_events, new_ledger
+from tests.api.setup import REASON, count_events, new_ledger, open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def claimed(ledger: Ledger, free: int = 100, cycle: Cycle | None = None) -> list[str]:
@@ -39,7 +41,7 @@ def force(state: LimitState) -> tuple[int | None, str] | None:
 def test_limits_of_the_code_reach_the_log_with_a_run() -> None:
     """What Ledger and task say is in the log once somebody runs the queue, by source and application."""
     clock = ManualClock()
-    ledger = Ledger("memory:", clock=clock, name="shop", limits={"queue:mail": 2, "key:*": None})
+    ledger = open_ledger(clock, name="shop", limits={"queue:mail": 2, "key:*": None})
     ledger.task(name="a", limit=3)(lambda: None)
     assert ledger.controls.limits() == []
     run_queue(ledger)
@@ -71,7 +73,7 @@ def test_what_the_code_says_no_more_is_reset() -> None:
 
 def test_hand_counts_before_code_and_configuration_before_both() -> None:
     """As with schedules: code, then hand, then configuration, which nobody overrules by hand."""
-    ledger = Ledger("memory:", clock=ManualClock(), limits={"task:a": 3})
+    ledger = open_ledger(ManualClock(), limits={"task:a": 3})
     controls = ledger.controls
     controls.register()
     assert force(controls.set_limit("task:a", 5, reason=REASON, actor="ann")) == (5, "hand")
@@ -339,7 +341,7 @@ def _raise(error: Exception) -> Any:
 
 def test_limit_events_say_where_they_came_from() -> None:
     """Source, application and reason of each change are in its event."""
-    ledger = Ledger("memory:", clock=ManualClock(), limits={"ledger": 3})
+    ledger = open_ledger(ManualClock(), limits={"ledger": 3})
     ledger.controls.register(app="tasks:ledger", configuration={"queue:a": 1}, actor="system:supervisor:7")
     with ledger.store.read() as snapshot:
         events: list[Any] = [snapshot.last("limit:ledger"), snapshot.last("limit:queue:a")]
@@ -352,7 +354,7 @@ def test_limit_events_say_where_they_came_from() -> None:
 
 def test_unknown_names_are_still_refused() -> None:
     """A limit of a task that nobody has is allowed: it may come; calling it is not."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     ledger.controls.set_limit("task:later", 1, reason=REASON)
     with pytest.raises(NotRegistered):
         ledger.function("later")

@@ -13,6 +13,8 @@ from ledger.events import TaskRescheduled
 from ledger.testing import DEFAULT_START, ManualClock, run_queue
 from tests.api.setup import REASON, count_events, names_of, new_ledger, queued
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 
 

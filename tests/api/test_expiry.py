@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ledger import Conflict, InvalidOption, Ledger, Retry
 from ledger.clock import to_us
-from ledger.testing import DEFAULT_START, ManualClock, memory_ledger, run_queue
+from ledger.testing import DEFAULT_START, ManualClock, run_queue
 from projections import queue as queue_view
 from projections import schedules as schedules_view
 from projections.reports import Reports
@@ -20,7 +20,9 @@ from runner.cycle import Cycle, Finished
 from runner.execute import execute
 from runner.expiring import MOST_EXPIRED
 from runner.why import why
-from tests.api.setup import REASON, count_events, names_of, new_ledger, queued
+from tests.api.setup import REASON, count_events, names_of, new_ledger, open_ledger, queued
+
+each_database = pytest.mark.usefixtures("each_database")
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
@@ -32,6 +34,7 @@ def turn(cycle: Cycle, free: int = 0) -> Any:
     return found
 
 
+@each_database
 def test_a_task_that_has_not_begun_is_cancelled_and_says_so() -> None:
     """At its expiry it is cancelled by the worker, with the reason; its key is free, its row is gone, `why` tells."""
     ledger, clock = new_ledger()
@@ -40,7 +43,7 @@ def test_a_task_that_has_not_begun_is_cancelled_and_says_so() -> None:
     expires = DEFAULT_START + MINUTE + HOUR
     assert queued(task).expires_at == expires
     assert task.record.summary()["expires_at"] == expires
-    other = Cycle(memory_ledger(clock), "another app")
+    other = Cycle(open_ledger(clock), "another app")
     other._ledger.store = ledger.store
     assert turn(other).next_expiry_us == to_us(expires)
     clock.advance(MINUTE + HOUR)
@@ -53,6 +56,7 @@ def test_a_task_that_has_not_begun_is_cancelled_and_says_so() -> None:
     assert queue_view.verify(ledger) == Reports(ledger).verify() == []
 
 
+@each_database
 def test_expiry_is_told_while_it_waits() -> None:
     """`why` says when a waiting task will be cancelled, and that it has expired where no worker has looked yet."""
     ledger, clock = new_ledger()
@@ -64,6 +68,7 @@ def test_expiry_is_told_while_it_waits() -> None:
     assert any("It expired at" in said and "next worker" in said for said in why(task.record, clock.now(), [], 0))
 
 
+@each_database
 def test_an_absolute_expiry_is_in_any_zone_and_may_have_passed() -> None:
     """An aware moment is kept in UTC; one that has passed cancels the task at the next look, without an error."""
     ledger, _ = new_ledger()
@@ -78,6 +83,7 @@ def test_an_absolute_expiry_is_in_any_zone_and_may_have_passed() -> None:
 @pytest.mark.parametrize(
     "expires", [timedelta(0), timedelta(seconds=-1), timedelta(days=4_000), datetime(2026, 1, 1), 60, "tomorrow", True]
 )
+@each_database
 def test_what_is_no_expiry_is_refused(expires: Any) -> None:
     """Nothing is declared or stored with an expiry that is no aware moment and no time after it is due."""
     ledger, _ = new_ledger()
@@ -89,6 +95,7 @@ def test_what_is_no_expiry_is_refused(expires: Any) -> None:
     assert count_events(ledger) == 0
 
 
+@each_database
 def test_a_retry_does_not_expire() -> None:
     """Once an attempt was used, or somebody retried the task, its expiry is void: it goes on as any other."""
     ledger, clock = new_ledger()
@@ -112,6 +119,7 @@ def test_a_retry_does_not_expire() -> None:
     assert (expired.state, len(attempts)) == ("succeeded", 3)
 
 
+@each_database
 def test_a_claim_that_is_given_back_expires() -> None:
     """A task whose worker gave it back unbegun waits for its first attempt still, and says what happened."""
     ledger, clock = new_ledger()
@@ -128,6 +136,7 @@ def test_a_claim_that_is_given_back_expires() -> None:
     assert str(task.events[-1].reason).endswith("having been interrupted")
 
 
+@each_database
 def test_very_many_expire_in_bounded_turns_and_none_of_them_is_claimed() -> None:
     """A turn cancels so many and asks for another; what has expired and is not cancelled yet is never claimed."""
     ledger, clock = new_ledger()
@@ -144,6 +153,7 @@ def test_very_many_expire_in_bounded_turns_and_none_of_them_is_claimed() -> None
     assert queue_view.verify(ledger) == []
 
 
+@each_database
 def test_an_inline_run_works_them_off_and_waits_for_none() -> None:
     """`run_queue` cancels what has expired; moving through delays it passes each expiry."""
     ledger, clock = new_ledger()
@@ -159,6 +169,7 @@ def test_an_inline_run_works_them_off_and_waits_for_none() -> None:
     assert (later.state, moved.state) == ("succeeded", "cancelled")
 
 
+@each_database
 def test_a_reschedule_past_the_expiry_is_refused_unless_it_moves_too() -> None:
     """`reschedule` names the expiry in its way; with `expires` it sets a new one."""
     ledger, clock = new_ledger()
@@ -170,12 +181,13 @@ def test_a_reschedule_past_the_expiry_is_refused_unless_it_moves_too() -> None:
     assert run_queue(ledger) == 1 and task.state == "succeeded"
 
 
+@each_database
 def test_a_run_of_a_schedule_that_expires_is_no_failure_of_it() -> None:
     """A run nobody began in time is cancelled; the schedule counts no failure and fires its next slot."""
     ledger, clock = new_ledger()
     ledger.schedule("0 * * * *", expires=timedelta(minutes=30))(_tick)
     run_queue(ledger)
-    only_fires = memory_ledger(clock)
+    only_fires = open_ledger(clock)
     only_fires.store = ledger.store
     cycle = Cycle(only_fires, "without the task")
     states = []
@@ -197,6 +209,7 @@ def test_a_run_of_a_schedule_that_expires_is_no_failure_of_it() -> None:
     assert queue_view.verify(ledger) == schedules_view.verify(ledger) == []
 
 
+@each_database
 def test_a_schedule_has_no_moment_as_its_expiry() -> None:
     """The runs of a schedule expire so long after they are due; a moment would end them all."""
     ledger, _ = new_ledger()
@@ -214,7 +227,7 @@ class ExpiryOnALedger(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.clock = ManualClock()
-        self.ledger = memory_ledger(self.clock)
+        self.ledger = open_ledger(self.clock)
         self.job: Any = self.ledger.task(name="job", retry=Retry(first=30), max_attempts=2)(lambda: None)
         self.cycles = [Cycle(self.ledger, worker) for worker in ("w1", "w2")]
         self.held: list[tuple[Cycle, Any]] = []

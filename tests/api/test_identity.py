@@ -29,7 +29,9 @@ from ledger import (
 from ledger.events import TaskDelayed, TaskFailed, TaskQueued, TaskSucceeded
 from ledger.testing import ManualClock, run_queue
 from projections.reports import Reports
-from tests.api.setup import REASON, count_events, names_of
+from tests.api.setup import REASON, count_events, names_of, open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 USERS = {"alice": {"read"}, "bob": {"read", "write"}}
 SECRET: ContextVar[str] = ContextVar("secret", default="nobody")
@@ -68,7 +70,7 @@ class Place:
         self.users: dict[str, Collection[str]] = dict(USERS)
         self.accounts = Accounts(self.users)
         self.clock = ManualClock()
-        self.ledger = Ledger("memory:", clock=self.clock, identities=self.accounts, **options)
+        self.ledger = open_ledger(self.clock, identities=self.accounts, **options)
         self.does: Callable[[], Any] = lambda: [current().run_as, SECRET.get()]
         self.job = self.ledger.task(retry=Retry(first=0), max_attempts=3)(self._job)
 
@@ -96,7 +98,7 @@ def test_a_task_runs_as_the_identity_it_was_queued_for() -> None:
 
 def test_without_identities_any_name_is_somebody() -> None:
     """A ledger that was given none runs tasks under any name; nobody but the system may do what is checked."""
-    ledger = Ledger("memory:", clock=ManualClock())
+    ledger = open_ledger(ManualClock())
 
     @ledger.task(retry=False)
     def job(capability: str | None) -> str:
@@ -397,7 +399,7 @@ def test_who_acted_as_nobody_else_leaves_no_word_of_it() -> None:
 
 def test_users_of_the_operating_system_are_checked_by_name() -> None:
     """Known users are somebody; the superuser and, of a list, those not on it are refused with the reason."""
-    ledger = Ledger("memory:", clock=ManualClock(), identities=OSUsers())
+    ledger = open_ledger(ManualClock(), identities=OSUsers())
 
     @ledger.task(retry=False)
     def job() -> str:
@@ -414,7 +416,7 @@ def test_users_of_the_operating_system_are_checked_by_name() -> None:
 
 def test_a_thread_does_not_become_a_user_of_the_operating_system() -> None:
     """Only a process of its own can: elsewhere the attempt fails with what it needs, unless it runs as the system."""
-    ledger = Ledger("memory:", clock=ManualClock(), identities=OSUsers())
+    ledger = open_ledger(ManualClock(), identities=OSUsers())
 
     @ledger.task(retry=False)
     def job(acts_as: str | None) -> str:

@@ -23,7 +23,10 @@ from ledger.cron import Fields, Rule, parse_expression, resolve
 from ledger.errors import InvalidSchedule
 from ledger.legacy import schedule_of
 from ledger.schedule import loads
-from ledger.testing import ManualClock, memory_ledger, run_queue
+from ledger.testing import ManualClock, run_queue
+from tests.api.setup import open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -77,7 +80,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
 
 
 def registered(old: ModuleType, clock: ManualClock | None = None) -> Ledger:
-    ledger = memory_ledger(clock or ManualClock(NOON))
+    ledger = open_ledger(clock or ManualClock(NOON))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ledger.legacy.register(old)
@@ -95,7 +98,7 @@ def test_each_function_becomes_a_schedule_of_its_own(old: ModuleType) -> None:
 
 def test_each_is_deprecated_and_shown_as_legacy(old: ModuleType) -> None:
     """One DeprecationWarning each at its registration, which says what to write; the schedule has component and label."""
-    ledger = memory_ledger(ManualClock(NOON))
+    ledger = open_ledger(ManualClock(NOON))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ledger.legacy.register(old)
@@ -111,7 +114,7 @@ def test_each_is_deprecated_and_shown_as_legacy(old: ModuleType) -> None:
 
 def test_what_cannot_be_taken_over_is_reported_and_holds_up_nothing(old: ModuleType) -> None:
     """A module that raises or leaves at import, arguments that cron does not give, an interval that is none."""
-    ledger = memory_ledger(ManualClock(NOON))
+    ledger = open_ledger(ManualClock(NOON))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ledger.legacy.register(old)
@@ -186,7 +189,7 @@ def test_a_function_declared_by_hand_is_left_to_that(tmp_path: Path, monkeypatch
 
 def test_wrong_registrations_are_refused(old: ModuleType) -> None:
     """No module, one that cannot be imported, an option that is none; a module without cron functions is reported."""
-    ledger = memory_ledger(ManualClock(NOON))
+    ledger = open_ledger(ManualClock(NOON))
     for wrong in (5, "old.broken", "no_such_package"):
         with pytest.raises(InvalidOption):
             ledger.legacy.register(wrong)  # type: ignore[arg-type]

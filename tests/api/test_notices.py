@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from ledger import Delay, Fail, InvalidOption, Ledger, Notice, Retry, current
 from ledger.ledger_events import NoticeRaised
-from ledger.testing import ManualClock, memory_ledger, run_queue
+from ledger.testing import ManualClock, run_queue
 from projections import queue, schedules
+from tests.api.setup import open_ledger
+
+each_database = pytest.mark.usefixtures("each_database")
 
 
 def raised(ledger: Ledger) -> list[NoticeRaised]:
@@ -60,7 +63,7 @@ def told_by_the_log(ledger: Ledger) -> list[tuple[str, str, int, str]]:
 @settings(max_examples=60, deadline=None)
 def test_the_log_alone_tells_them(tasks: list[tuple[list[str], int | None, tuple[int, int, int]]]) -> None:
     """Whatever tasks do, the notices are those that a reader of the log derives, in its order, in the same commit."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.task
     def act(steps: list[str]) -> None:
@@ -82,9 +85,10 @@ def test_the_log_alone_tells_them(tasks: list[tuple[list[str], int | None, tuple
     assert queue.verify(ledger) == []
 
 
+@each_database
 def test_a_hook_is_given_each_notice_once() -> None:
     """A function gets what was raised, in order, with what a person needs; nothing twice."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     given_: list[Notice] = []
 
     @ledger.on_notice
@@ -105,10 +109,11 @@ def test_a_hook_is_given_each_notice_once() -> None:
     assert [one.position for one in given_] == sorted(one.position for one in given_)
 
 
+@each_database
 def test_a_hook_that_fails_is_called_again_and_keeps_the_others_from_nothing() -> None:
     """What a hook raises is tried again after 10 s, doubling, from the same notice on; other hooks and tasks go on."""
     clock = ManualClock()
-    ledger = memory_ledger(clock)
+    ledger = open_ledger(clock)
     calls: list[str] = []
 
     @ledger.on_notice
@@ -135,9 +140,10 @@ def test_a_hook_that_fails_is_called_again_and_keeps_the_others_from_nothing() -
     assert calls == [1, "whole", 1, 1, 1]
 
 
+@each_database
 def test_a_new_hook_begins_with_the_present() -> None:
     """A hook that was never there before is not told of the past; one that was gone for a while is told of all since."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     given_: dict[str, list[str]] = {"early": [], "late": []}
 
     @ledger.task(retry=False)
@@ -163,9 +169,10 @@ def test_a_new_hook_begins_with_the_present() -> None:
     assert given_ == {"early": ["one", "two"], "late": ["two"]}
 
 
+@each_database
 def test_what_is_no_hook_is_refused() -> None:
     """A coroutine function, something that cannot be called, and a second hook of one name are errors at once."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     async def coroutine(notice: Notice) -> None: ...
 
@@ -182,7 +189,7 @@ class Hourly:
 
     def __init__(self, **options: Any) -> None:
         self.clock = ManualClock()  # noon
-        self.ledger = memory_ledger(self.clock)
+        self.ledger = open_ledger(self.clock)
         self.fails = True
         self.ledger.schedule("0 * * * *", name="hourly", retry=Retry(first=60, factor=1), **options)(self.job)
         run_queue(self.ledger)
@@ -238,7 +245,7 @@ def test_a_schedule_that_stands_still_is_not_overdue() -> None:
 def test_a_schedule_counts_in_slots_not_in_hours() -> None:
     """A weekend without slots is no delay: a schedule of working days is overdue after four of those."""
     clock = ManualClock()  # a Thursday
-    ledger = memory_ledger(clock)
+    ledger = open_ledger(clock)
 
     @ledger.schedule("0 17 * * mon-fri", retry=Retry(first=3600, factor=1))
     def evening() -> None:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from ledger import Fail, Task, current
 from ledger.events import TaskProgressed
-from ledger.testing import memory_ledger, run_queue
+from ledger.testing import run_queue
 from projections import queue
 from projections.reports import Reports
-from tests.api.setup import names_of
+from tests.api.setup import names_of, open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 NUMBERS = st.integers(0, 2**53) | st.floats(0, 2**53)
 TEXTS = st.none() | st.text(st.characters(codec=None), max_size=600)
@@ -30,7 +32,7 @@ class Step(IntEnum):
 
 def run(function: Callable[[], Any], **options: Any) -> Task[Any]:
     """Run *function* as a task, once, and return that."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     task: Task[Any] = ledger.task(name="job", **options)(function).enqueue()
     run_queue(ledger)
     assert queue.verify(ledger) == []
@@ -89,7 +91,7 @@ def test_what_may_not(arguments: tuple[Any, ...], why: str) -> None:
 
 
 @given(NUMBERS, st.none() | NUMBERS, TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_allowed_is_stored(done: float, total: float | None, message: str | None) -> None:
     """Any number within the limits comes back as it was said, any text in a form that can be kept; 0 to 100 percent."""
     task = run(lambda: current().progress(done, total, message))
@@ -154,7 +156,7 @@ def test_the_last_word_comes_with_the_outcome(then: Callable[[], None], ends_in:
 
 def test_progress_is_of_the_newest_attempt() -> None:
     """A new attempt begins with none; what older ones said stays with them, in the record and in every view."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.task
     def job() -> None:
@@ -175,7 +177,7 @@ def test_progress_is_of_the_newest_attempt() -> None:
 
 def test_the_report_has_what_the_task_has() -> None:
     """`task list` and the report tell the same progress as the task's own stream."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.task(retry=False)
     def job() -> None:
@@ -194,7 +196,7 @@ def test_the_report_has_what_the_task_has() -> None:
 
 def test_a_run_of_a_schedule_may_say_it_too() -> None:
     """Progress of a run changes nothing of its schedule."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.schedule("* * * * *")
     def tick() -> None:

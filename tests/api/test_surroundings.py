@@ -12,8 +12,10 @@ import pytest
 
 from ledger import Current, Delay, InvalidOption, Ledger, Retry, Task, current
 from ledger.errors import TransactionLeftOpen
-from ledger.testing import ManualClock, memory_ledger, run_queue
-from tests.api.setup import names_of
+from ledger.testing import ManualClock, run_queue
+from tests.api.setup import names_of, open_ledger
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 HELD: list[Any] = []
 """Keeps what a task leaves open from being closed by going away."""
@@ -46,7 +48,7 @@ class Steps:
 def test_hooks_are_entered_in_order_and_left_in_reverse(is_async: bool) -> None:
     """Those of the ledger are outside, the first outermost; those of the task inside; each attempt has all of them."""
     steps = Steps()
-    ledger = Ledger("memory:", clock=ManualClock(), around=[steps.hook("one"), steps.hook("two")])
+    ledger = open_ledger(ManualClock(), around=[steps.hook("one"), steps.hook("two")])
     assert ledger.around(steps.hook("three")) is ledger.hooks[2]
 
     def job() -> None:
@@ -74,7 +76,7 @@ def test_hooks_are_entered_in_order_and_left_in_reverse(is_async: bool) -> None:
 def test_hooks_see_what_the_task_raises(error: BaseException) -> None:
     """Also a delay and an exit, which are no errors of Python's kind."""
     steps = Steps()
-    ledger = Ledger("memory:", clock=ManualClock(), around=steps.hook("one"))
+    ledger = open_ledger(ManualClock(), around=steps.hook("one"))
 
     @ledger.task(retry=False)
     def job() -> None:
@@ -89,7 +91,7 @@ def test_hooks_see_what_the_task_raises(error: BaseException) -> None:
 def test_a_result_that_cannot_be_kept_is_an_error_to_hooks_too() -> None:
     """What is recorded as failed never looks like a success to a hook that commits."""
     steps = Steps()
-    ledger = Ledger("memory:", clock=ManualClock(), around=steps.hook("one"))
+    ledger = open_ledger(ManualClock(), around=steps.hook("one"))
     task = ledger.task(name="job", retry=False)(object).enqueue()
     run_queue(ledger)
 
@@ -137,7 +139,7 @@ def translates(_: Current) -> Iterator[None]:
 def test_a_hook_that_fails_fails_the_attempt(hook: Any, raises: bool, calls: int, message: str) -> None:
     """At its begin nothing runs, at its end nothing succeeds; it can say more of an error, but not do away with it."""
     steps, ran = Steps(), []
-    ledger = Ledger("memory:", clock=ManualClock(), around=steps.hook("outer"))
+    ledger = open_ledger(ManualClock(), around=steps.hook("outer"))
 
     @ledger.task(retry=False, around=hook)
     def job() -> None:
@@ -157,7 +159,7 @@ def test_a_hook_that_fails_fails_the_attempt(hook: Any, raises: bool, calls: int
 @pytest.mark.parametrize("around", [7, "hook", [None], {"a": 1}])
 def test_a_hook_must_be_a_function(around: Any) -> None:
     """Anything else is refused where it is said: for the ledger, by the decorator, and for one task."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     for say in (
         lambda: Ledger("memory:", around=around),
         lambda: ledger.around(around),
@@ -182,7 +184,7 @@ def test_a_hook_must_be_a_function(around: Any) -> None:
 )
 def test_isolation_is_checked_where_it_is_said(options: Any) -> None:
     """Limits belong to a process, and are whole numbers of bytes and seconds."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
     for say in (ledger.task, lambda **given: ledger.schedule("@daily", **given)):
         with pytest.raises(InvalidOption, match=r"isolation|limit"):
             say(**options)
@@ -196,7 +198,7 @@ COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 @pytest.mark.parametrize("is_async", [False, True])
 def test_context_variables_end_with_the_attempt(is_async: bool) -> None:
     """What an attempt sets, the next one does not see, nor who runs the queue."""
-    ledger, seen = memory_ledger(), []
+    ledger, seen = open_ledger(), []
 
     def job(fail: bool) -> None:
         seen.append(COLOUR.get())
@@ -225,7 +227,7 @@ def test_hooks_set_variables_for_the_task() -> None:
         yield
         COLOUR.reset(token)
 
-    ledger = Ledger("memory:", clock=ManualClock(), around=coloured)
+    ledger = open_ledger(ManualClock(), around=coloured)
 
     @ledger.task
     def plain() -> str:
@@ -330,7 +332,7 @@ def test_a_snapshot_left_open_is_closed(tmp_path: Any) -> None:
 
 def test_a_hook_that_leaves_a_transaction_open_fails_the_attempt_too() -> None:
     """The hooks of an attempt are part of it."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.around
     def leaving(_: Current) -> AbstractContextManager[object]:
@@ -351,7 +353,7 @@ def test_a_hook_that_leaves_a_transaction_open_fails_the_attempt_too() -> None:
 
 def test_transactions_that_are_ended_are_no_matter() -> None:
     """A task may use the store's transactions, one in the other, also where they are rolled back by an error."""
-    ledger = memory_ledger()
+    ledger = open_ledger()
 
     @ledger.task
     def job() -> int:

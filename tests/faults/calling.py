@@ -22,16 +22,17 @@ from ledger.sqlite import path_of
 from tests.faults.app import append, ledger
 
 
-def connect() -> Any:
-    if ledger.url.startswith("sqlite"):
-        return sqlite3.connect(path_of(ledger.url), timeout=60)
-    return psycopg.connect(**address_of(ledger.url).parameters)
+def connect(url: str) -> Any:
+    """A connection of an application's own to the database of a ledger."""
+    if url.startswith("sqlite"):
+        return sqlite3.connect(path_of(url), timeout=60)
+    return psycopg.connect(**address_of(url).parameters)
 
 
 def call(name: str, dice: random.Random, rounds: int, barrier: threading.Barrier) -> None:
     """Queue one task or a few, alone or with a unique key, and decide then."""
     work: Any = ledger.functions["work"]
-    connection = connect()
+    connection = connect(ledger.url)
     for last in [*[False] * rounds, True]:
         if last:
             barrier.wait(60)

@@ -13,8 +13,9 @@ CANCEL = ("task", "cancel", "--name", "nothing", "--reason", "not needed any mor
 RETRY = ("task", "retry", "--state", "cancelled", "--reason", "needed after all", "-o", "json")
 
 
-def test_two_that_change_all_at_once_change_each_task_once(site: Site) -> None:
+def test_two_that_change_all_at_once_change_each_task_once(each_site: Site) -> None:
     """Each task is changed by one of them; what the other was too late for is counted there, and is no error."""
+    site = each_site
     site.enqueue(*[("nothing", ())] * COUNT)
     for words, topic in ((CANCEL, "TaskCancelled"), (RETRY, "TaskRetried")):
         racers = [site.command(*words) for _ in range(2)]
@@ -28,8 +29,9 @@ def test_two_that_change_all_at_once_change_each_task_once(site: Site) -> None:
     site.check()
 
 
-def test_one_that_is_killed_leaves_whole_batches_and_another_goes_on(site: Site) -> None:
+def test_one_that_is_killed_leaves_whole_batches_and_another_goes_on(each_site: Site) -> None:
     """Killed in the midst it has changed a whole number of batches; called again, the rest is, none twice."""
+    site = each_site
     site.enqueue(*[("nothing", ())] * COUNT)
     first = site.command(*CANCEL)
     wait_until(lambda: site.count("TaskCancelled"), "a batch is stored", site)

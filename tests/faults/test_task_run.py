@@ -17,9 +17,10 @@ def run(site: Site, task_id: str, *words: str, **environment: str) -> Command:
     return site.command("task", "run", task_id, *words, **environment)
 
 
-def test_a_worker_and_a_hand_race_for_a_task(site: Site) -> None:
+def test_a_worker_and_a_hand_race_for_a_task(each_site: Site) -> None:
     """Six tasks, each wanted by two hands and a worker at once: every one is run by one of them, once, and whoever was
     too late is told who has it or had it."""
+    site = each_site
     ids = site.enqueue(*[("work", (30,))] * 6)
     hands = [run(site, task_id) for task_id in ids for _ in range(2)]
     wait_until(lambda: site.count("TaskClaimed"), "the first hand has one", site)
@@ -139,8 +140,9 @@ def test_nobody_takes_it_for_lost_while_it_runs(site: Site) -> None:
     site.check()
 
 
-def test_a_hand_that_dies_has_lost_its_attempt(site: Site) -> None:
+def test_a_hand_that_dies_has_lost_its_attempt(each_site: Site) -> None:
     """Killed, its attempt is recorded as lost by the next worker that looks, which runs the task again."""
+    site = each_site
     [task_id] = site.enqueue(("hold", ("go",)))
     hand = run(site, task_id)
     wait_until(site.begun, "it has begun", site)

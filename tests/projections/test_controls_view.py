@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,9 +119,9 @@ def test_live_rows_are_the_fold_of_the_log(steps: list[tuple[str, int, bool]]) -
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(url: str) -> Iterator[Ledger]:
     """A ledger with something of every kind, caught up."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db", limits={"queue:mail": 2})
+    ledger = Ledger(url, limits={"queue:mail": 2})
     ledger.controls.register()
     ledger.controls.set_limit("ledger", 5, reason=REASON)
     ledger.controls.pause("mail", reason=REASON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from ledger import Ledger
 from ledger.clock import to_us
 from ledger.limits import Limit, Limits, Running
-from ledger.testing import ManualClock, memory_ledger
 from projections import queue
 from runner import candidates
 from runner.candidates import Finder
 from runner.cycle import Cycle
 from runner.plan import DUE, plan
+from tests.databases import in_memory
 
 PLACES = st.lists(
     st.tuples(
@@ -36,7 +37,7 @@ LIMITS = st.dictionaries(
 
 def filled(places: list[tuple[str, str, int, str | None, int]]) -> Ledger:
     """A ledger in which these wait, due so many seconds from now, and the first three that can be are claimed."""
-    ledger = memory_ledger(ManualClock())
+    ledger = in_memory()
     functions: dict[str, Any] = {name: ledger.task(name=name)(lambda: None) for name in "abc"}
     calls = [
         functions[name]
@@ -76,9 +77,9 @@ def test_a_few_rows_give_the_claims_of_all_rows(
         assert found.next_due_us == min(later, default=None)
 
 
-def keyed(count: int, keys: dict[str, int]) -> tuple[Ledger, Any]:
+def keyed(count: int, keys: dict[str, int], make_ledger: Callable[..., Ledger] = in_memory) -> tuple[Ledger, Any]:
     """A ledger with so many tasks of the key "full", one of which runs, and after them those of other *keys*."""
-    ledger = memory_ledger(ManualClock())
+    ledger = make_ledger()
     task = ledger.task(name="a")(lambda: None)
     ledger.enqueue_many(task.using(concurrency_key="full").call() for _ in range(count))
     queue.catch_up_all(ledger)
@@ -96,16 +97,16 @@ def claimed_keys(ledger: Ledger, free: int, cycle: Cycle | None = None) -> list[
 
 
 @pytest.mark.parametrize("free", [1, 4, 100])
-def test_five_thousand_tasks_of_a_full_key_hide_no_other_key(free: int) -> None:
+def test_five_thousand_tasks_of_a_full_key_hide_no_other_key(make_ledger: Callable[..., Ledger], free: int) -> None:
     """A name whose first 5,000 due tasks share one full key goes on with its other keys, one of each."""
-    ledger, _ = keyed(5_000, {"b": 3, "c": 2, "d": 1})
+    ledger, _ = keyed(5_000, {"b": 3, "c": 2, "d": 1}, make_ledger)
 
     assert claimed_keys(ledger, free) == ["b", "c", "d"][:free]
 
 
-def test_tasks_without_a_key_are_not_hidden_either() -> None:
+def test_tasks_without_a_key_are_not_hidden_either(make_ledger: Callable[..., Ledger]) -> None:
     """Tasks of the same name that have no key are not behind those of a full one."""
-    ledger, task = keyed(5_000, {})
+    ledger, task = keyed(5_000, {}, make_ledger)
     task.enqueue()
 
     assert claimed_keys(ledger, 4) == [None]
@@ -123,9 +124,9 @@ def test_more_keys_than_one_turn_goes_through_are_all_served(count: int) -> None
     assert len(seen) == count
 
 
-def test_a_key_that_another_name_fills_in_the_same_turn() -> None:
+def test_a_key_that_another_name_fills_in_the_same_turn(make_ledger: Callable[..., Ledger]) -> None:
     """The claims of one plan may fill the key of a name's first task: it goes on with its next key at once."""
-    ledger = memory_ledger(ManualClock())
+    ledger = make_ledger()
     a, b = (ledger.task(name=name, concurrency_key="x")(lambda: None) for name in "ab")
     ledger.enqueue_many([b.call(), a.call(), a.using(concurrency_key="y").call()])
     ledger.controls.set_limit("key:*", 1, reason="one at a time")
@@ -134,9 +135,9 @@ def test_a_key_that_another_name_fills_in_the_same_turn() -> None:
     assert claimed_keys(ledger, 9) == ["x", "y"]
 
 
-def test_the_next_due_time_is_seen_behind_a_full_key() -> None:
+def test_the_next_due_time_is_seen_behind_a_full_key(make_ledger: Callable[..., Ledger]) -> None:
     """A worker that can claim nothing now knows when a task of a free key will be due."""
-    ledger, task = keyed(100, {})
+    ledger, task = keyed(100, {}, make_ledger)
     task.using(concurrency_key="later", run_after=timedelta(seconds=30)).enqueue()
     turn = Cycle(ledger, "w1").turn([], 4, is_idle=True)
 
@@ -144,9 +145,9 @@ def test_the_next_due_time_is_seen_behind_a_full_key() -> None:
     assert turn.next_due_us == to_us(ledger.clock.now() + timedelta(seconds=30))
 
 
-def test_a_worker_serves_its_queues_alone() -> None:
+def test_a_worker_serves_its_queues_alone(make_ledger: Callable[..., Ledger]) -> None:
     """With queues given it claims from no other, be it never so free."""
-    ledger = memory_ledger(ManualClock())
+    ledger = make_ledger()
     task: Any = ledger.task(name="a")(lambda: None)
     ledger.enqueue_many(task.using(queue=name).call() for name in ("mail", "slow", "mail", "other"))
     turn = Cycle(ledger, "w1", ["mail", "slow"]).turn([], 9, is_idle=True)
@@ -154,9 +155,9 @@ def test_a_worker_serves_its_queues_alone() -> None:
     assert sorted(claimed.state.queue for claimed in turn.claims) == ["mail", "mail", "slow"]
 
 
-def test_names_that_a_worker_does_not_have_hide_nobody() -> None:
+def test_names_that_a_worker_does_not_have_hide_nobody(make_ledger: Callable[..., Ledger]) -> None:
     """A thousand due tasks of an unknown name before it, and a task of a known one is claimed; those stay as they are."""
-    ledger = memory_ledger(ManualClock())
+    ledger = make_ledger()
     gone, known = ledger.task(name="gone")(lambda: None), ledger.task(name="known")(lambda: None)
     ledger.enqueue_many([*(gone.call() for _ in range(1_000)), known.call()])
     del ledger.functions["gone"]

@@ -20,6 +20,7 @@ from projections.reports import report_path
 from runner.check import check
 from runner.inline import run_inline
 from runner.prune import Rules, prune
+from tests.databases import execute, replaced
 from tests.runner.keeping import begin, end
 
 
@@ -191,6 +192,36 @@ def test_planted_damage_is_found(place: tuple[Ledger, dict[str, str]], kind: str
     plant(ledger, script, ids)
     problems = check(ledger, is_deep=True).problems
     assert any(re.search(said, problem) for problem in problems), problems
+
+
+def test_planted_damage_is_found_on_postgresql(postgres_url: str) -> None:
+    """What is damaged in the tables of a schema is found too, all of it in one look; undamaged, the check says nothing."""
+    with closing(Ledger(postgres_url)) as ledger:
+        ids = fill(ledger)
+        assert check(ledger, is_deep=True).problems == []
+        of = {name: f"= 'task:{ids[name]}'" for name in ids}
+        released = replaced(ledger, "state", ids["keyed"], ids["printed"])
+        execute(
+            ledger,
+            "DROP TRIGGER stored_events_are_immutable ON stored_events",
+            f"DELETE FROM stored_events WHERE originator_id {of['succeeded']} AND originator_version = 2",
+            f"UPDATE stored_events SET topic = 'TaskFlown.v1' WHERE originator_id {of['failed']} AND originator_version = 3",
+            f"UPDATE stored_events SET state = {released} WHERE topic = 'KeyReserved.v1'",
+            f"UPDATE output SET body = {replaced(ledger, 'body', 'hello', 'jello')} WHERE task_id = '{ids['printed']}'",
+            f"DELETE FROM output WHERE task_id = '{ids['lost']}'",
+            f"UPDATE queue SET priority = 9 WHERE task_id = '{ids['keyed']}'",
+        )
+        problems = check(ledger, is_deep=True).problems
+
+    for said in (
+        "the trigger that refuses changes of events is missing",
+        f"stream task:{ids['succeeded']}.* some are missing",
+        "topic 'TaskFlown.v1'",
+        "key key:.* is reserved by task .*, which does not hold it",
+        "is not what its outcome says",
+        "is listed, and there is none",
+    ):
+        assert any(re.search(said, problem) for problem in problems), (said, problems)
 
 
 def test_a_damaged_report_is_found(place: tuple[Ledger, dict[str, str]]) -> None:

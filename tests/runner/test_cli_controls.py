@@ -20,7 +20,7 @@ from tests.runner.test_cli import call, lines
 
 APP = """
 from ledger import Ledger
-ledger = Ledger("sqlite:///work.db", limits={"queue:mail": 2})
+ledger = Ledger.from_env(limits={"queue:mail": 2})
 
 @ledger.task(limit=3)
 def add(a: int) -> int:
@@ -29,21 +29,22 @@ def add(a: int) -> int:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with an app in jobs.py that declares limits."""
     (tmp_path / "jobs.py").write_text(APP)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKLEDGER_URL", url)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     sys.modules.pop("jobs", None)
 
 
 @pytest.fixture
-def ledger(here: Path) -> Iterator[Ledger]:
+def ledger(here: Path, url: str) -> Iterator[Ledger]:
     """A ledger in the working directory whose app has limits, with two waiting tasks, one of them of a key."""
     call("enqueue", "add", "--args", '{"a": 1}')
     call("enqueue", "add", "--args", '{"a": 2}', "--concurrency-key", "customer 7", "--queue", "mail")
-    ledger = Ledger("sqlite:///work.db")
+    ledger = Ledger(url)
     ledger.task(name="add")(lambda a: a)
     yield ledger
     ledger.close()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from ledger import Ledger, Task
 from projections.queue import catch_up_all
+from tests.databases import execute
+from tests.faults.calling import connect
 from tests.invoking import invoke
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path}/work.db")
+def ledger(url: str) -> Iterator[Ledger]:
+    ledger = Ledger(url)
     ledger.task(name="note")(lambda what: what)
     ledger.store.prepare()
     yield ledger
@@ -31,10 +31,10 @@ def call(ledger: Ledger, *words: str, code: int = 0) -> str:
 
 
 def put(ledger: Ledger, *damage: str, key: str | None = None) -> Task[object]:
-    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
+    with closing(connect(ledger.url)) as connection:
         task = ledger.functions["note"].using(connection=connection, unique=key).enqueue("it")
-        for statement in damage:
-            connection.execute(statement)
+        connection.commit()
+    execute(ledger, *damage)
     return task
 
 
@@ -56,8 +56,7 @@ def test_the_inbox_is_listed_and_tried_again(ledger: Ledger) -> None:
     assert "workledger inbox retry" in call(ledger, "health", code=2)
     assert bad.id in call(ledger, "db", "check", code=1)
     assert "no row of task" in call(ledger, "inbox", "retry", good.id, code=3)
-    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
-        connection.execute("UPDATE inbox SET topic = 'TaskQueued.v1'")
+    execute(ledger, "UPDATE inbox SET topic = 'TaskQueued.v1'")
     assert call(ledger, "inbox", "retry", bad.id) == f"{bad.id} is in the log\n"
     assert "waiting" in call(ledger, "task", "show", bad.id)
 

@@ -49,9 +49,16 @@ def here(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
+@pytest.fixture
+def each_here(here: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Here, with a ledger on each kind of database."""
+    monkeypatch.setenv("WORKLEDGER_URL", url)
+    return here
+
+
 def call(here: Path, *words: str, **variables: str) -> tuple[int, str]:
     """Run the command and return its exit code and what it printed."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{here}", "WORKLEDGER_URL": f"sqlite:///{here}/work.db"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{here}", "WORKLEDGER_URL": url_of(here)}
     done = processes.call(*words, cwd=here, env={**environment, **variables})
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
@@ -65,8 +72,12 @@ def checks(here: Path, **variables: str) -> tuple[int, dict[str, dict[str, Any]]
     return code, {one["check"]: one for one in found["checks"]}
 
 
+def url_of(here: Path) -> str:
+    return os.environ.get("WORKLEDGER_URL") or f"sqlite:///{here}/work.db"
+
+
 def file_ledger(here: Path) -> Ledger:
-    ledger = Ledger(f"sqlite:///{here}/work.db")
+    ledger = Ledger(url_of(here))
     ledger.task(name="wait")(lambda: None)
     return ledger
 
@@ -112,32 +123,32 @@ def test_a_damaged_ledger_is_critical(here: Path) -> None:
     assert code == 2 and "not an intact SQLite database" in found["ledger"]["text"]
 
 
-def test_work_that_no_worker_has_seen_counts(here: Path) -> None:
+def test_work_that_no_worker_has_seen_counts(each_here: Path) -> None:
     """A task queued where no worker ever ran is due: critical, since nobody would ever take it."""
-    ledger = file_ledger(here)
+    ledger = file_ledger(each_here)
     ledger.store.prepare()
     ledger.close()
-    code, found = checks(here)
+    code, found = checks(each_here)
     assert code == 1 and found["runners"]["state"] == found["heartbeat"]["state"] == "warning"
     assert found["oldest due"]["state"] == "ok"
     ledger.functions["wait"].enqueue()
     ledger.close()
-    code, found = checks(here)
+    code, found = checks(each_here)
 
     assert code == 2 and found["runners"]["text"] == "no worker has a fresh heartbeat, and 1 task is due"
     assert found["oldest due"]["state"] == "info" and found["views"]["value"] == 1
 
 
-def test_it_follows_a_worker_through_its_life(here: Path) -> None:
+def test_it_follows_a_worker_through_its_life(each_here: Path) -> None:
     """Alive and running, then killed: the process of this host is seen to be gone at once, before any lease is over."""
-    ledger = file_ledger(here)
+    ledger = file_ledger(each_here)
     task = ledger.functions["wait"].enqueue()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{here}", "WORKLEDGER_URL": ledger.url}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{each_here}", "WORKLEDGER_URL": ledger.url}
     words = ["--app", "jobs:ledger", "run"]
-    with processes.Command(words, cwd=here, env=environment, stderr=subprocess.DEVNULL) as process:
+    with processes.Command(words, cwd=each_here, env=environment, stderr=subprocess.DEVNULL) as process:
         until(lambda: task.state == "running")
-        code, found = checks(here)
-        slow = checks(here, WORKLEDGER_HEALTH_RUNNING_WARNING="0.001")
+        code, found = checks(each_here)
+        slow = checks(each_here, WORKLEDGER_HEALTH_RUNNING_WARNING="0.001")
         workers = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGSTOP)  # it records no death of its worker
         for one in workers:
@@ -149,7 +160,7 @@ def test_it_follows_a_worker_through_its_life(here: Path) -> None:
     assert found["runners"]["value"] == 1 and found["heartbeat"]["value"] < 30
     assert found["long running"]["text"].startswith("1 running, the oldest for")
     assert slow[0] == 1 and f"wait ({task.id}) for" in slow[1]["long running"]["text"]
-    code, found = checks(here)
+    code, found = checks(each_here)
     assert code == 1 and found["runners"]["text"] == "no worker has a fresh heartbeat; 1 worker is silent"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
+from ledger import Ledger
 from ledger.clock import to_us
-from ledger.testing import ManualClock, memory_ledger, run_queue
+from ledger.testing import ManualClock, run_queue
 from projections.queue import SQL, prepare
 from runner.losses import LeaseWatch
 
@@ -15,9 +17,9 @@ BEAT_SECONDS, LEASE_SECONDS = 5.0, 30.0
 class Watched:
     """A watcher on a clock of its own hand, and one other worker, of another host."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_ledger: Callable[..., Ledger]) -> None:
         self.clock = ManualClock()
-        self.ledger = memory_ledger(self.clock)
+        self.ledger = make_ledger(self.clock)
         self.watch = LeaseWatch(self.ledger, beat_seconds=BEAT_SECONDS)
         with self.ledger.store.write() as unit:
             prepare(unit)
@@ -37,19 +39,19 @@ class Watched:
             return "other" in self.watch.gone(unit, "me")
 
 
-def test_a_worker_silent_for_a_lease_is_gone() -> None:
+def test_a_worker_silent_for_a_lease_is_gone(make_ledger: Callable[..., Ledger]) -> None:
     """A heartbeat that stands still is judged when the lease is over, not before; one that moves on never."""
-    watched = Watched()
+    watched = Watched(make_ledger)
     assert [watched.looks(BEAT_SECONDS) for _ in range(7)] == [False] * 6 + [True]
-    watched = Watched()
+    watched = Watched(make_ledger)
     for _ in range(20):
         watched.beat()
         assert not watched.looks(BEAT_SECONDS)
 
 
-def test_a_watcher_that_could_not_look_judges_nobody_by_that_time() -> None:
+def test_a_watcher_that_could_not_look_judges_nobody_by_that_time(make_ledger: Callable[..., Ledger]) -> None:
     """After a pause of its own it gives the others two more beats: what stopped it may have stopped them."""
-    watched = Watched()
+    watched = Watched(make_ledger)
     assert not watched.looks(BEAT_SECONDS)
     assert not watched.looks(10 * LEASE_SECONDS)
     assert not watched.looks(BEAT_SECONDS)
@@ -59,10 +61,10 @@ def test_a_watcher_that_could_not_look_judges_nobody_by_that_time() -> None:
     assert [watched.looks(BEAT_SECONDS) for _ in range(2)] == [False, True]
 
 
-def test_a_queue_run_here_is_seen_by_others_for_as_long_as_it_runs() -> None:
+def test_a_queue_run_here_is_seen_by_others_for_as_long_as_it_runs(make_ledger: Callable[..., Ledger]) -> None:
     """A process that runs the queue itself shows no heartbeats: it is there until its process is gone."""
     clock = ManualClock()
-    ledger = memory_ledger(clock)
+    ledger = make_ledger(clock)
     watch = LeaseWatch(ledger, beat_seconds=BEAT_SECONDS)
     judged: list[dict[str, str]] = []
 

@@ -33,9 +33,9 @@ APP = "tests.runner.noticing:ledger"
 class Place:
     """A ledger in a directory of its own, and the real command to work it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.directory = directory
-        self.ledger = Ledger(f"sqlite:///{directory}/work.db")
+        self.ledger = Ledger(url or f"sqlite:///{directory}/work.db")
         self.environment = {
             **os.environ,
             "WORKLEDGER_URL": self.ledger.url,
@@ -82,6 +82,14 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     found = Place(tmp_path)
+    yield found
+    found.ledger.close()
+
+
+@pytest.fixture
+def each_place(tmp_path: Path, url: str) -> Iterator[Place]:
+    """A place on each kind of database: for what rests on the store."""
+    found = Place(tmp_path, url)
     yield found
     found.ledger.close()
 
@@ -227,30 +235,30 @@ def test_many_notices_are_a_mail_that_can_be_read() -> None:
     assert b"\n\n" in bytes(about) and bytes(compose(server, [notice()], "u"))
 
 
-def test_workers_share_the_deliveries(place: Place) -> None:
+def test_workers_share_the_deliveries(each_place: Place) -> None:
     """With three workers a function is told of each failure once and in order, and of all before a drained run ends."""
-    tasks = place.queue("bad", *map(str, range(60)))
-    place.call("run", "--drain", "--workers", "3", code=1, TEST_HOOK="plain")
-    told = place.told()
+    tasks = each_place.queue("bad", *map(str, range(60)))
+    each_place.call("run", "--drain", "--workers", "3", code=1, TEST_HOOK="plain")
+    told = each_place.told()
 
     assert len(told) == 60
     assert {one["about"] for one in told} == {f"task:{task.id}" for task in tasks}
     assert [one["position"] for one in told] == sorted(one["position"] for one in told)
 
 
-def test_a_slow_hook_holds_up_nothing(place: Place) -> None:
+def test_a_slow_hook_holds_up_nothing(each_place: Place) -> None:
     """While a hook hangs, tasks queued after it are worked, and its worker keeps its leases; then it is told the rest."""
-    place.queue("bad", "one")
-    with place.running("--workers", "1", TEST_HOOK="slow"):
-        until(lambda: place.deliveries() and all(one.worker for one in place.deliveries().values()))
-        after = place.queue("good", *map(str, range(50)))
-        place.queue("bad", "two")
+    each_place.queue("bad", "one")
+    with each_place.running("--workers", "1", TEST_HOOK="slow"):
+        until(lambda: each_place.deliveries() and all(one.worker for one in each_place.deliveries().values()))
+        after = each_place.queue("good", *map(str, range(50)))
+        each_place.queue("bad", "two")
         until(lambda: all(task.state == "succeeded" for task in after))
-        assert place.told() == []
-        (place.directory / "go").touch()
-        until(lambda: len(place.told()) == 2)
+        assert each_place.told() == []
+        (each_place.directory / "go").touch()
+        until(lambda: len(each_place.told()) == 2)
 
-    assert len({one["pid"] for one in place.told()}) == 1
+    assert len({one["pid"] for one in each_place.told()}) == 1
 
 
 def test_who_takes_and_dies_leaves_it_to_another() -> None:

@@ -6,12 +6,11 @@ import hashlib
 import io
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ledger.output import Chunk, digest_of, lines_of
 from ledger.signals import OutputLimit
 from runner.output import TaskStream
 from runner.recorder import Recorder
+from tests.databases import execute, replaced
 from tests.processes import Command, call
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +35,9 @@ ROOT = Path(__file__).parents[2]
 class Place:
     """A ledger in a directory of its own, and the real command to work it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.directory = directory
-        self.ledger = Ledger(f"sqlite:///{directory}/work.db")
+        self.ledger = Ledger(url or f"sqlite:///{directory}/work.db")
         self.environment = {
             **os.environ,
             "WORKLEDGER_URL": self.ledger.url,
@@ -74,6 +74,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
     found.ledger.close()
 
 
+@pytest.fixture
+def each_place(tmp_path: Path, url: str) -> Iterator[Place]:
+    """A place on each kind of database: for what rests on the store."""
+    found = Place(tmp_path, url)
+    yield found
+    found.ledger.close()
+
+
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for another process to bring something about."""
     deadline = time.monotonic() + seconds
@@ -86,10 +94,10 @@ def texts(task: Task[Any], stream: str | None = None) -> list[str]:
     return [line.text for line in task.output() if stream in (None, line.stream)]
 
 
-def test_both_streams_are_kept_line_by_line(place: Place) -> None:
+def test_both_streams_are_kept_line_by_line(each_place: Place) -> None:
     """Lines come whole and in order, with their stream; the outcome has their digest, and what was used."""
-    task = place.queue("plain", word="you")
-    place.call("run", "--drain")
+    task = each_place.queue("plain", word="you")
+    each_place.call("run", "--drain")
 
     assert texts(task, "stdout") == [
         "hello you",
@@ -168,20 +176,24 @@ def test_failed_attempts_keep_their_output(place: Place) -> None:
     assert task.state == "failed" and texts(task) == ["soon"]
 
 
-def test_a_task_may_keep_less(place: Place) -> None:
+def test_a_task_may_keep_less(each_place: Place) -> None:
     """output="failures" keeps nothing of a success, output="none" nothing at all; neither has a digest then."""
-    well, badly, never = place.queue("quiet", fail=False), place.queue("quiet", fail=True), place.queue("silent")
-    place.call("run", "--max-tasks", "3", code=1)
+    well, badly, never = (
+        each_place.queue("quiet", fail=False),
+        each_place.queue("quiet", fail=True),
+        each_place.queue("silent"),
+    )
+    each_place.call("run", "--max-tasks", "3", code=1)
 
     assert [texts(task) for task in (well, badly, never)] == [[], ["quiet"], []]
     assert [task.attempts[0].output is None for task in (well, badly, never)] == [True, False, True]
 
 
-def test_what_was_stored_of_a_success_that_keeps_nothing_goes_with_its_end(place: Place) -> None:
+def test_what_was_stored_of_a_success_that_keeps_nothing_goes_with_its_end(each_place: Place) -> None:
     """A running attempt can be followed; at its success the stored lines are deleted."""
-    flag = place.directory / "flag"
-    task = place.queue("quiet", fail=False, wait_for=str(flag))
-    with place.running():
+    flag = each_place.directory / "flag"
+    task = each_place.queue("quiet", fail=False, wait_for=str(flag))
+    with each_place.running():
         until(lambda: texts(task) == ["quiet"])
         flag.touch()
         until(lambda: task.state == "succeeded")
@@ -189,14 +201,14 @@ def test_what_was_stored_of_a_success_that_keeps_nothing_goes_with_its_end(place
     assert texts(task) == []
 
 
-def test_a_running_attempt_can_be_followed(place: Place) -> None:
+def test_a_running_attempt_can_be_followed(each_place: Place) -> None:
     """`task log -f` waits for the attempt, shows lines as they come and ends with it."""
-    flag = place.directory / "flag"
-    task = place.queue("waits", path=str(flag))
+    flag = each_place.directory / "flag"
+    task = each_place.queue("waits", path=str(flag))
     command = [sys.executable, "-m", "runner.cli", "task", "log", task.id, "-f"]
-    with subprocess.Popen(command, env=place.environment, stdout=subprocess.PIPE, text=True) as follower:
+    with subprocess.Popen(command, env=each_place.environment, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
-        with place.running():
+        with each_place.running():
             lines = [follower.stdout.readline() for _ in range(2)]
             assert "attempt 1 of waits" in lines[0] and lines[1].endswith("out first\n") and task.state == "running"
             flag.touch()
@@ -206,11 +218,11 @@ def test_a_running_attempt_can_be_followed(place: Place) -> None:
     assert rest[0].endswith("out second") and "succeeded, after " in rest[1]
 
 
-def test_a_worker_that_dies_leaves_what_its_attempt_printed(place: Place) -> None:
+def test_a_worker_that_dies_leaves_what_its_attempt_printed(each_place: Place) -> None:
     """Output stored while the attempt ran outlives the process."""
-    flag = place.directory / "flag"
-    task = place.queue("waits", path=str(flag), dies=True)
-    with place.running():
+    flag = each_place.directory / "flag"
+    task = each_place.queue("waits", path=str(flag), dies=True)
+    with each_place.running():
         until(lambda: texts(task) == ["first"])
         flag.touch()
         until(lambda: task.attempts[0].outcome == "lost")
@@ -232,16 +244,18 @@ def test_output_is_shown_safely_and_as_json(place: Place) -> None:
     assert place.call("task", "log", task.id, "--attempt", "2", code=3) == ""
 
 
-def test_check_finds_changed_output(place: Place) -> None:
+def test_check_finds_changed_output(each_place: Place) -> None:
     """`db check` names the attempt whose stored output is not what its outcome says, and one whose output is gone."""
-    changed, gone = place.queue("plain", word="one"), place.queue("plain", word="two")
-    place.call("run", "--drain")
-    place.call("db", "check")
-    with closing(sqlite3.connect(place.directory / "work.db")) as connection, connection:
-        connection.execute("UPDATE output SET body = replace(body, 'hello', 'jello') WHERE task_id = ?", (changed.id,))
-        connection.execute("DELETE FROM output WHERE task_id = ?", (gone.id,))
+    changed, gone = each_place.queue("plain", word="one"), each_place.queue("plain", word="two")
+    each_place.call("run", "--drain")
+    each_place.call("db", "check")
+    execute(
+        each_place.ledger,
+        f"UPDATE output SET body = {replaced(each_place.ledger, 'body', 'hello', 'jello')} WHERE task_id = '{changed.id}'",
+        f"DELETE FROM output WHERE task_id = '{gone.id}'",
+    )
 
-    said = place.call("db", "check", code=1)
+    said = each_place.call("db", "check", code=1)
     assert f"the output of attempt 1 of task {changed.id} is not what its outcome says" in said
     assert f"the output of attempt 1 of task {gone.id} is missing" in said
 

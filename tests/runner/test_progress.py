@@ -38,9 +38,9 @@ ROOT = Path(__file__).parents[2]
 class Place:
     """A ledger in a directory of its own, and the real command to work it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.directory = directory
-        self.ledger = Ledger(f"sqlite:///{directory}/work.db")
+        self.ledger = Ledger(url or f"sqlite:///{directory}/work.db")
         self.environment = {**os.environ, "WORKLEDGER_URL": self.ledger.url, "PYTHONPATH": str(ROOT)}
         self.go = str(directory / "go")
 
@@ -83,6 +83,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
     found.ledger.close()
 
 
+@pytest.fixture
+def each_place(tmp_path: Path, url: str) -> Iterator[Place]:
+    """A place on each kind of database: for what rests on the store."""
+    found = Place(tmp_path, url)
+    yield found
+    found.ledger.close()
+
+
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait for another process to bring something about."""
     clock = SystemClock()
@@ -96,15 +104,15 @@ def progressed(task: Task[Any]) -> list[TaskProgressed]:
     return [event for event in task.events if isinstance(event, TaskProgressed)]
 
 
-def test_it_is_seen_while_the_attempt_runs(place: Place) -> None:
+def test_it_is_seen_while_the_attempt_runs(each_place: Place) -> None:
     """From a plain function, a thread and a coroutine: in the handle, in `now` and in `task show`; then the last word."""
-    plain, threaded, coroutine = (place.queue(name) for name in ("plain", "threaded", "asynchronous"))
-    with place.running():
+    plain, threaded, coroutine = (each_place.queue(name) for name in ("plain", "threaded", "asynchronous"))
+    with each_place.running():
         until(lambda: plain.progress and threaded.progress and coroutine.progress)
-        now = {row["task"]: row["progress"] for row in json.loads(place.call("now", "-o", "json"))}
-        table = place.call("now")
-        shown = place.call("task", "show", plain.id)
-        Path(place.go).touch()
+        now = {row["task"]: row["progress"] for row in json.loads(each_place.call("now", "-o", "json"))}
+        table = each_place.call("now")
+        shown = each_place.call("task", "show", plain.id)
+        Path(each_place.go).touch()
         until(lambda: all(task.state == "succeeded" for task in (plain, threaded, coroutine)))
 
     assert now[plain.id] == {"text": "25 % (1 of 4)", "percent": 25, "done": 1, "total": 4} | {
@@ -115,7 +123,7 @@ def test_it_is_seen_while_the_attempt_runs(place: Place) -> None:
     assert "25 % (1 of 4)" in table and "waiting" in table and "\x1b" not in table
     assert "25 % (1 of 4) waiting" in shown and "\x1b" not in shown
     assert [task.progress and task.progress.done for task in (plain, threaded, coroutine)] == [4, 2, 5]
-    assert queue.verify(place.ledger) == [] and Reports(place.ledger).verify() == []
+    assert queue.verify(each_place.ledger) == [] and Reports(each_place.ledger).verify() == []
 
 
 def test_who_says_it_all_the_time_is_stored_once_a_second(place: Place) -> None:
@@ -136,17 +144,17 @@ def test_who_says_it_all_the_time_is_stored_once_a_second(place: Place) -> None:
     assert said[-1].done > 10_000
 
 
-def test_what_was_stored_outlives_the_worker(place: Place) -> None:
+def test_what_was_stored_outlives_the_worker(each_place: Place) -> None:
     """A worker killed amid an attempt leaves what it had said; the loss is recorded, and the next attempt says anew."""
-    task = place.queue("plain")
-    with place.running() as supervisor:
+    task = each_place.queue("plain")
+    with each_place.running() as supervisor:
         until(lambda: task.progress)
         [worker] = workers_of(supervisor)
         os.kill(worker, signal.SIGKILL)
         until(lambda: task.attempts[0].outcome == "lost")
 
     assert task.attempts[0].progress is not None and task.attempts[0].progress.percent == 25
-    assert queue.verify(place.ledger) == []
+    assert queue.verify(each_place.ledger) == []
 
 
 def test_a_timeout_meets_who_says_it(place: Place) -> None:

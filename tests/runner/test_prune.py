@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,12 @@ from ledger.ids import mint
 from ledger.ledger_events import OutputPruned
 from ledger.output import PRUNING_SQL as SQL
 from ledger.output import Chunk, Printed, output_stream, pruned, put
+from ledger.postgres import PostgresStore
 from ledger.task import TaskState
-from ledger.testing import ManualClock, memory_ledger
+from ledger.testing import ManualClock
 from runner.check import check
 from runner.prune import Pruned, Rules, prune, would_prune
+from tests.databases import execute, in_memory
 from tests.processes import call
 from tests.runner.keeping import begin, end
 
@@ -58,9 +59,9 @@ def events(ledger: Ledger) -> list[OutputPruned]:
         ]  # fmt: skip
 
 
-def new() -> tuple[Ledger, ManualClock]:
+def new(make_ledger: Callable[..., Ledger] = in_memory) -> tuple[Ledger, ManualClock]:
     clock = ManualClock(BASE - 100 * HOUR)
-    return memory_ledger(clock), clock
+    return make_ledger(clock), clock
 
 
 @pytest.mark.parametrize(("days", "left"), [(2, 48), (1, 24), (0.5, 12), (28, 72), (0, 0)])
@@ -83,9 +84,9 @@ def test_of_each_name_the_newest_stay(runs: int, left: int) -> None:
     assert check(ledger, is_deep=True).problems == []
 
 
-def test_both_rules_hold_beside_each_other() -> None:
+def test_both_rules_hold_beside_each_other(make_ledger: Callable[..., Ledger]) -> None:
     """Two days leave 48 of each name although 50 may stay; then ten runs leave ten (vectors 127 and 128)."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     ids = hourly(ledger, clock, "a", "b")
     done = prune(ledger, Rules(days=2, runs=50), reason=WHY)
     assert [kept(ledger, ids[name]) for name in "ab"] == [list(range(48))] * 2
@@ -95,9 +96,9 @@ def test_both_rules_hold_beside_each_other() -> None:
     assert {one.cause for one in done} == {"beyond the newest 10 of its name"}
 
 
-def test_what_goes_is_in_the_log() -> None:
+def test_what_goes_is_in_the_log(make_ledger: Callable[..., Ledger]) -> None:
     """Each attempt whose output went is in one OutputPruned with size, rule, actor and reason; no other event changes."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     ids = hourly(ledger, clock, "a", count=5)["a"]
     with ledger.store.read() as snapshot:
         before = snapshot.events_after(0, 1_000)
@@ -113,9 +114,9 @@ def test_what_goes_is_in_the_log() -> None:
     assert prune(ledger, Rules(runs=2), reason=WHY) == [] and len(events(ledger)) == 1
 
 
-def test_a_running_attempt_keeps_its_output() -> None:
+def test_a_running_attempt_keeps_its_output(make_ledger: Callable[..., Ledger]) -> None:
     """Neither rule touches what a running attempt has printed; once it has ended they do."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     state, printed = begin(ledger, "a", "so far\n")
     clock.advance(timedelta(days=400))
     rules = Rules(days=0, runs=0)
@@ -125,9 +126,9 @@ def test_a_running_attempt_keeps_its_output() -> None:
     assert [one.attempts for one in prune(ledger, rules, reason=WHY)] == [1]
 
 
-def test_output_of_a_lost_attempt_goes_too() -> None:
+def test_output_of_a_lost_attempt_goes_too(make_ledger: Callable[..., Ledger]) -> None:
     """An attempt that was lost has no digest in the log; what it had printed is pruned all the same."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     state, _ = begin(ledger, "a", "before the end\n")
     with ledger.store.write() as unit:
         act_on(unit, state.task_id, c.Lose(attempt=1, worker="w", cause="gone"), ledger.act(unit))
@@ -150,9 +151,9 @@ def fake(ledger: Ledger, count: int, text: str = "x\n", chunks: int = 1) -> None
         put(unit, [(state, Printed(None, given)) for state, given in rows])
 
 
-def test_a_transaction_takes_a_thousand_at_most() -> None:
+def test_a_transaction_takes_a_thousand_at_most(make_ledger: Callable[..., Ledger]) -> None:
     """2,500 attempts go in three commits, oldest first, each attempt in one event."""
-    ledger, _ = new()
+    ledger, _ = new(make_ledger)
     ledger.task(name="a")(lambda: None)
     fake(ledger, 2_500)
     prune(ledger, Rules(days=1), reason=WHY)
@@ -162,9 +163,9 @@ def test_a_transaction_takes_a_thousand_at_most() -> None:
     assert len({event.command for event in found}) == 3
 
 
-def test_a_transaction_takes_few_large_ones() -> None:
+def test_a_transaction_takes_few_large_ones(make_ledger: Callable[..., Ledger]) -> None:
     """Attempts of 33 MiB each go one a commit: freeing so much keeps other writers waiting long enough."""
-    ledger, _ = new()
+    ledger, _ = new(make_ledger)
     ledger.task(name="a")(lambda: None)
     fake(ledger, 3, "x" * (11 * 1024 * 1024), chunks=3)
     [done] = prune(ledger, Rules(days=1), reason=WHY)
@@ -172,22 +173,25 @@ def test_a_transaction_takes_few_large_ones() -> None:
     assert done == Pruned("a", "older than 1 days", 3, sum(event.bytes for event in events(ledger)))
 
 
-def test_without_its_event_nothing_goes() -> None:
+def test_without_its_event_nothing_goes(make_ledger: Callable[..., Ledger]) -> None:
     """Where the event cannot be appended, every row is still there."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     ids = hourly(ledger, clock, "a", count=3)["a"]
     with ledger.store.write() as unit:
-        unit.run("CREATE TRIGGER no BEFORE INSERT ON stored_events WHEN NEW.topic = 'OutputPruned.v1' "
-                 "BEGIN SELECT RAISE(FAIL, 'no'); END")  # fmt: skip
+        if isinstance(ledger.store, PostgresStore):
+            unit.run("ALTER TABLE stored_events ADD CHECK (topic <> 'OutputPruned.v1')")
+        else:
+            unit.run("CREATE TRIGGER no BEFORE INSERT ON stored_events WHEN NEW.topic = 'OutputPruned.v1' "
+                     "BEGIN SELECT RAISE(FAIL, 'no'); END")  # fmt: skip
     with pytest.raises(Conflict):
         prune(ledger, Rules(runs=0), reason=WHY)
     assert kept(ledger, ids) == [0, 1, 2]
     assert check(ledger, is_deep=True).problems == []
 
 
-def test_a_dry_run_says_what_would_go_and_changes_nothing() -> None:
+def test_a_dry_run_says_what_would_go_and_changes_nothing(make_ledger: Callable[..., Ledger]) -> None:
     """It counts what prune then deletes, name by name and rule by rule."""
-    ledger, clock = new()
+    ledger, clock = new(make_ledger)
     ids = hourly(ledger, clock, "a", "b", count=30)
     rules = Rules(days=1, runs=10)
     with ledger.store.read() as snapshot:
@@ -237,7 +241,7 @@ def test_the_search_goes_through_the_index_and_past_the_bodies() -> None:
 
 APP = """
 from ledger import Ledger
-ledger = Ledger("sqlite:///work.db")
+ledger = Ledger.from_env()
 
 @ledger.task(max_attempts=1)
 def say(word: str) -> None:
@@ -248,10 +252,16 @@ def say(word: str) -> None:
 class Shell:
     """A directory with an app, and the real command in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
+        self.url = url or f"sqlite:///{directory}/work.db"
         (directory / "tasks.py").write_text(APP)
         self.directory = directory
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKLEDGER_APP": "tasks:ledger"}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "WORKLEDGER_APP": "tasks:ledger",
+            "WORKLEDGER_URL": self.url,
+        }
         self.environment.pop("WORKLEDGER_PRUNE", None)
 
     def __call__(self, *words: str, code: int = 0, **environment: str) -> str:
@@ -268,27 +278,31 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def test_the_command_prunes_and_the_log_of_a_task_says_so(shell: Shell) -> None:
+@pytest.fixture
+def each_shell(tmp_path: Path, url: str) -> Shell:
+    return Shell(tmp_path, url)
+
+
+def test_the_command_prunes_and_the_log_of_a_task_says_so(each_shell: Shell) -> None:
     """--dry-run needs no reason and deletes nothing; then `task log` says when, by whom and by which rule."""
     ids = [
-        shell.json("enqueue", "say", "--args", json.dumps({"word": word}), WORKLEDGER_PRUNE="false")["id"]
+        each_shell.json("enqueue", "say", "--args", json.dumps({"word": word}), WORKLEDGER_PRUNE="false")["id"]
         for word in ("old", "new")
     ]
-    shell("run", "--drain", WORKLEDGER_PRUNE="false")
-    assert "1 attempts" in shell("prune", "--keep-runs", "1", "--dry-run")
-    assert "reason" in shell("prune", "--keep-runs", "1", code=2)
-    assert "out old" in shell("task", "log", ids[0])
-    done = shell.json("prune", "--keep-runs", "1", "--reason", "disk is full")
+    each_shell("run", "--drain", WORKLEDGER_PRUNE="false")
+    assert "1 attempts" in each_shell("prune", "--keep-runs", "1", "--dry-run")
+    assert "reason" in each_shell("prune", "--keep-runs", "1", code=2)
+    assert "out old" in each_shell("task", "log", ids[0])
+    done = each_shell.json("prune", "--keep-runs", "1", "--reason", "disk is full")
     assert (done["dry_run"], done["attempts"]) == (False, 1)
-    said = shell("task", "log", ids[0])
+    said = each_shell("task", "log", ids[0])
     assert "which was pruned at 2" in said and "by user:" in said and "out old" not in said
     assert "beyond the newest 1 of its name (disk is full)" in said
-    assert shell.json("task", "log", ids[0])["pruned"]["cause"] == "beyond the newest 1 of its name"
-    assert "out new" in shell("task", "log", ids[1]) and shell.json("task", "log", ids[1])["pruned"] is None
-    shell("db", "check")
-    with closing(sqlite3.connect(shell.directory / "work.db")) as connection, connection:
-        connection.execute("DELETE FROM output")
-    said = shell("db", "check", code=1)
+    assert each_shell.json("task", "log", ids[0])["pruned"]["cause"] == "beyond the newest 1 of its name"
+    assert "out new" in each_shell("task", "log", ids[1]) and each_shell.json("task", "log", ids[1])["pruned"] is None
+    each_shell("db", "check")
+    execute(Ledger(each_shell.url), "DELETE FROM output")
+    said = each_shell("db", "check", code=1)
     assert ids[1] in said and "no OutputPruned event" in said and ids[0] not in said
 
 
