@@ -7,6 +7,8 @@ import os
 import pytest
 
 from tests.databases import (
+    GIVEN,
+    PASSED_ON,
     make_ledger,
     module_url,
     own_server,
@@ -19,6 +21,9 @@ from tests.databases import (
 
 for name in [name for name in os.environ if name.startswith("WORKLEDGER_")]:
     del os.environ[name]
+
+if GIVEN:
+    os.environ[PASSED_ON] = GIVEN
 
 os.environ["WORKLEDGER_PRUNE"] = "false"  # else a test that counts what ran may meet the minute of the daily pruning
 

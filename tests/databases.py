@@ -30,7 +30,9 @@ from projections.report_file import report_path
 from projections.report_schema import schema_of
 
 KINDS = ("sqlite", "postgres")
-GIVEN = os.environ.get("WORKLEDGER_TEST_POSTGRES")
+PASSED_ON = "TEST_POSTGRES_OF_THIS_RUN"
+"""Names the variable by which parallel processes of one run are told of the server that was given."""
+GIVEN = os.environ.get("WORKLEDGER_TEST_POSTGRES") or os.environ.get(PASSED_ON)
 """A server to be used instead: the URL of a database in which others may be made. Read before the settings are hidden."""
 _NUMBERS = count(1)
 

@@ -289,7 +289,9 @@ def test_nothing_is_left_in_a_session(store: PostgresStore) -> None:
     append(store, event("key:2"))
     connection = store.datastore.checkout()
     changed = connection.execute("SELECT name FROM pg_settings WHERE source = 'session'").fetchall()
-    held = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchall()
+    held = connection.execute(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    ).fetchall()
     store.datastore.give_back(connection)
 
     assert changed == [] and held == [(0,)]
