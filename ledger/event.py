@@ -41,7 +41,7 @@ class Event:
 
     originator_id: str
     """Stream: ``task:<uuid>``, ``key:<digest>``, ``worker:<id>``, ``schedule:<name>``, ``queue:<name>``, ``limit:<scope>``,
-    ``output:<name>``, ``forks:<task id>``, ``reads:<task id>``, ``ledger``."""
+    ``output:<name>``, ``forks:<task id>``, ``reads:<task id>``, ``inbox:<task id>``, ``ledger``."""
     originator_version: int
     """Index in the stream, from 1."""
     command: str

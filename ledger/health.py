@@ -226,7 +226,7 @@ def _inbox(vitals: Vitals) -> Check:
     if not vitals.set_aside:
         return Check(check="inbox", state="info" if vitals.arriving else "ok", text=waits, value=0)
     text = f"{_count(vitals.set_aside, 'task')} could not be taken into the log"
-    advice = "see why: workledger inbox list --set-aside; when it is mended: workledger inbox retry"
+    advice = "see why: workledger inbox list --set-aside; then workledger inbox retry, or discard"
     return Check(check="inbox", state="warning", text=text, advice=advice, value=vitals.set_aside)
 
 

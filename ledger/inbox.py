@@ -6,6 +6,7 @@ transaction that appends the event, so a task is in the inbox or in the log, and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,18 +17,21 @@ from ledger import commands as c
 from ledger import keys
 from ledger.acts import Batch, NewTask
 from ledger.codec import EventMapper
-from ledger.commands import Act
+from ledger.commands import Act, next_envelope
 from ledger.errors import Conflict, CorruptEvent, LedgerError, NotFound, NotTakenIn, StorageUnavailable
 from ledger.events import TaskQueued
 from ledger.ids import task_stream
 from ledger.inbox_rules import require_sound
+from ledger.ledger_events import InboxDiscarded
 from ledger.record import TaskRecord, fold_record
 from ledger.statements import statements
 from ledger.store import Recorded, Snapshot, Unit
 from ledger.task import TaskState, decide
 
 SQL = statements("ledger", "sql/sqlite/inbox.sql")
+INBOX_PREFIX = "inbox:"
 BATCH = 1_000
+_ALL = 1_000_000
 MOST_ERROR = 1_000
 MAPPER = EventMapper()
 
@@ -157,7 +161,7 @@ def record_of(snapshot: Snapshot, task_id: str) -> TaskRecord | None:
     if entry.error is not None:
         raise NotTakenIn(
             f"task {task_id} was queued in a caller's transaction, but could not be taken in: {entry.error} "
-            "(`workledger inbox retry` tries again)"
+            "(`workledger inbox retry` tries again, `inbox discard` gives it up)"
         )
     return record_from(event_of(entry))
 
@@ -201,7 +205,7 @@ def try_again(unit: Unit, task_ids: Sequence[str] = ()) -> list[tuple[str, str |
     Raises:
         NotFound: One of *task_ids* is not set aside.
     """
-    entries = [Entry._make(row) for row in unit.rows(SQL["aside"], (1_000_000,))]
+    entries = [Entry._make(row) for row in unit.rows(SQL["aside"], (_ALL,))]
     known = {entry.task_id for entry in entries}
     for task_id in task_ids:
         if task_id not in known:
@@ -211,5 +215,23 @@ def try_again(unit: Unit, task_ids: Sequence[str] = ()) -> list[tuple[str, str |
         unit.run(SQL["try_again"], (entry.number,))
     if chosen:
         _take(unit, chosen)
-    left: dict[Any, str | None] = {entry.number: entry.error for entry in set_aside(unit, 1_000_000)}
+    left: dict[Any, str | None] = {entry.number: entry.error for entry in set_aside(unit, _ALL)}
     return [(entry.task_id, left.get(entry.number)) for entry in chosen]
+
+
+def discard(unit: Unit, task_id: str, act: Act) -> InboxDiscarded:
+    """Delete the row of a task that was set aside, and append that, with its digest; return the event.
+
+    Raises:
+        NotFound: No row of this task was set aside: what waits is taken in, and may be cancelled then.
+    """
+    found = [entry for entry in set_aside(unit, _ALL) if entry.task_id == task_id]
+    if not found:
+        raise NotFound(f"no row of task {task_id} was set aside in the inbox")
+    entry, stream = found[0], INBOX_PREFIX + task_id
+    digest = hashlib.sha256(f"{entry.topic}\n{entry.state}".encode()).hexdigest()
+    said = next_envelope(stream, unit.last(stream), act)
+    event = InboxDiscarded(**said, task=task_id, error=entry.error or "", sha256=digest)
+    unit.run(SQL["delete"], (orjson.dumps([entry.number]).decode(),))
+    unit.append([event])
+    return event

@@ -60,4 +60,23 @@ class ForkQueued(Event):
     task: str
 
 
-LEDGER_EVENT_CLASSES: tuple[type[Event], ...] = (NoticeRaised, OutputPruned, ReadRecorded, ForkQueued)
+@dataclass(frozen=True, kw_only=True)
+class InboxDiscarded(Event):
+    """What was queued as *task* in a caller's transaction, and could not be taken in, was deleted: ``inbox:<task id>``."""
+
+    TOPIC: ClassVar[str] = "InboxDiscarded.v1"
+
+    task: str
+    error: str
+    """Why it could not be taken in."""
+    sha256: str
+    """Of what was deleted: its topic, a line's end, and its state as it stood in the inbox."""
+
+
+LEDGER_EVENT_CLASSES: tuple[type[Event], ...] = (
+    NoticeRaised,
+    OutputPruned,
+    ReadRecorded,
+    ForkQueued,
+    InboxDiscarded,
+)

@@ -1,4 +1,4 @@
-"""Offer the commands on the inbox: what waits to be taken into the log, what could not be, and to try that again."""
+"""Offer the commands on the inbox: what waits to be taken into the log, and to try again or discard what could not be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 from ledger import inbox
 from projections.queue import is_prepared, prepare
-from runner.parameters import Form
-from runner.render import Output, clean, print_line, print_list
+from runner.parameters import Form, Reason, TaskId
+from runner.render import Output, clean, print_line, print_list, print_object
 
 MOST_SHOWN = 1_000
 
@@ -67,3 +67,18 @@ def retry(
         print_list([{"id": task_id, "error": error} for task_id, error in tried], (), output, "")
     if any(error is not None for _, error in tried):
         raise typer.Exit(1)
+
+
+@inboxes.command("discard")
+def discard(context: typer.Context, task_id: TaskId, reason: Reason, output: Form = Output.table) -> None:
+    """Give up what was set aside: its row is deleted; the log keeps its digest, its error, who did it and why.
+
+    Example: workledger inbox discard 01890a5d-ac96-774b-bcce-b302099a8057 --reason "written by a test"
+    """
+    ledger = context.obj.existing()
+    with ledger.store.write() as unit:
+        event = inbox.discard(unit, task_id, ledger.act(unit, context.obj.actor, reason))
+    if output is Output.table:
+        print_line(clean(f"{event.task} is discarded; it was set aside because {event.error}"))
+    else:
+        print_object({"id": event.task, "error": event.error, "sha256": event.sha256}, output)

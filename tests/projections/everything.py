@@ -13,7 +13,7 @@ from ledger import events as e
 from ledger.acts import act_on, enqueue
 from ledger.forks import fork
 from ledger.ids import mint
-from ledger.ledger_events import OutputPruned
+from ledger.ledger_events import InboxDiscarded, OutputPruned
 from ledger.testing import ManualClock, run_queue
 
 START = datetime(2026, 3, 2, 12, 20, tzinfo=UTC)
@@ -139,7 +139,19 @@ def printed(ledger: Ledger) -> None:
             bytes=120,
             cause="older than a day",
         )
-        unit.append([pruned])
+        lost = mint(act.at)
+        discarded = InboxDiscarded(
+            originator_id=f"inbox:{lost}",
+            originator_version=1,
+            command=act.id,
+            at=act.at,
+            actor=act.actor,
+            reason=act.reason,
+            task=lost,
+            error="CorruptEvent: unknown topic",
+            sha256="cd" * 32,
+        )
+        unit.append([pruned, discarded])
 
 
 def hidden(ledger: Ledger) -> None:

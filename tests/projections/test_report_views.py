@@ -226,6 +226,7 @@ def test_queues_and_workers_add_up(ledger: Ledger, log: list[dict[str, Any]]) ->
 def test_operators_are_those_who_acted(ledger: Ledger) -> None:
     """Acts by hand are listed with their reasons; queueing and what workers record are none."""
     rows = query(ledger, "SELECT actor, action, target, name, reason FROM report_v1.operators ORDER BY position")
+    [lost] = {row["target"].removeprefix("inbox:") for row in rows if row["action"] == "InboxDiscarded"}
     acts = [(row["action"], row["name"], row["reason"]) for row in rows if row["actor"] == "user:bob"]
     assert acts == [
         ("TaskRetried", "doomed", "once more"),
@@ -238,6 +239,7 @@ def test_operators_are_those_who_acted(ledger: Ledger) -> None:
         ("QueueResumed", "mail", "moved"),
         ("CancelRequested", "flaky", "stop it"),
         ("OutputPruned", "flaky", "space"),
+        ("InboxDiscarded", lost, "space"),
     ]
     [nightly] = query(ledger, "SELECT task_id FROM report_v1.tasks WHERE name = 'nightly'")
     run = nightly["task_id"]

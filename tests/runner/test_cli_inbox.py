@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 
 import pytest
 
 from ledger import Ledger, Task
+from ledger.ledger_events import InboxDiscarded
 from projections.queue import catch_up_all
 from tests.databases import execute
 from tests.faults.calling import connect
@@ -61,6 +63,28 @@ def test_the_inbox_is_listed_and_tried_again(ledger: Ledger) -> None:
     assert "waiting" in call(ledger, "task", "show", bad.id)
 
 
+def test_what_was_set_aside_is_discarded_on_record(ledger: Ledger) -> None:
+    """Only that, with the digest of what went, the error, who and why; it is unknown from then on, and all is well."""
+    bad = put(ledger, "UPDATE inbox SET topic = 'TaskQueued.v99'")
+    with ledger.store.read() as snapshot:
+        [(topic, state)] = snapshot.rows("SELECT topic, state FROM inbox")
+    assert "no row of task" in call(ledger, "inbox", "discard", bad.id, "--reason", "not yet set aside", code=3)
+    catch_up_all(ledger)
+    other = put(ledger)
+    assert "reason" in call(ledger, "inbox", "discard", bad.id, code=2)
+
+    said = call(ledger, "--actor", "ann", "inbox", "discard", bad.id, "--reason", "written by a test")
+    assert said.startswith(f"{bad.id} is discarded; it was set aside because ") and "TaskQueued.v99" in said
+    with ledger.store.read() as snapshot:
+        [(_, event)] = snapshot.stream(f"inbox:{bad.id}")
+    assert isinstance(event, InboxDiscarded) and event.actor.endswith("(ann)") and event.reason == "written by a test"
+    assert (event.task, event.sha256) == (bad.id, sha256(f"{topic}\n{state}".encode()).hexdigest())
+    assert "no row of task" in call(ledger, "inbox", "discard", bad.id, "--reason", "again", code=3)
+    assert "no task" in call(ledger, "task", "show", bad.id, code=3)
+    assert [row["id"] for row in json.loads(call(ledger, "inbox", "list", "-o", "json"))] == [other.id]
+    assert call(ledger, "db", "check", "-o", "json") and other.state == "waiting"
+
+
 def test_other_commands_know_a_task_in_the_inbox(ledger: Ledger) -> None:
     """It is listed and shown as waiting; `why` and `task cancel` take it in."""
     task = put(ledger)
@@ -89,9 +113,10 @@ ASKED = [
 @pytest.mark.parametrize(("text", "is_found"), ASKED, ids=[text for text, _ in ASKED])
 def test_a_filter_finds_what_waits_in_the_inbox(ledger: Ledger, text: str, is_found: bool) -> None:
     """Text in the filter language finds the same task before and after it was taken in."""
-    with closing(sqlite3.connect(ledger.store.path)) as connection, connection:
+    with closing(connect(ledger.url)) as connection:
         note = ledger.functions["note"].using(connection=connection, labels=["urgent"], priority=5, run_as="ann")
         note.enqueue("it")
+        connection.commit()
     before = json.loads(call(ledger, "task", "list", "--filter", text, "-o", "json"))
     assert len(json.loads(call(ledger, "inbox", "list", "-o", "json"))) == 1
     catch_up_all(ledger)
