@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 
 from ledger.clock import SystemClock
@@ -94,6 +95,23 @@ class WriterLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def use_write_ahead_log(connection: sqlite3.Connection, wait_seconds: float) -> None:
+    """Give a file its write-ahead log if it has none: of several that make a file at once, one does.
+
+    Raises:
+        sqlite3.OperationalError: It is locked by others for all of *wait_seconds*, or cannot be written.
+    """
+    deadline = CLOCK.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:  # of two that want the file for themselves SQLite lets neither wait
+            if error.sqlite_errorname != "SQLITE_BUSY" or CLOCK.monotonic() >= deadline:
+                raise
+            CLOCK.sleep(POLL_SECONDS)
 
 
 def file_system_of(path: Path, mounts: str) -> tuple[str, str]:

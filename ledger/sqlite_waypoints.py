@@ -19,6 +19,7 @@ from typing import NamedTuple
 import orjson
 
 from ledger import codec, control_rules, limits, moments, retry, schedule, task, world
+from ledger.sqlite_files import use_write_ahead_log
 from ledger.statements import statements
 from ledger.store import Snapshot
 from ledger.world import World
@@ -117,7 +118,7 @@ class Waypoints:
         # Defaults of schedules may have hidden arguments: nobody else reads the file.
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         with closing(sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(connection, BUSY_SECONDS)
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(SQL["create"])
             yield connection

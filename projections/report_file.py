@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.errors import InvalidOption, LedgerError, StorageUnavailable
 from ledger.sqlite_connection import translate
+from ledger.sqlite_files import use_write_ahead_log
 from ledger.statements import statements
 from projections.report_store import SCHEMA, DamagedReports
 from projections.views import Row
@@ -141,7 +142,10 @@ class ReportFile:
         if self._connection is None:
             connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)
             try:
-                connection.execute(f"PRAGMA journal_mode = {'WAL' if self.path != SCRATCH else 'OFF'}")
+                if self.path == SCRATCH:
+                    connection.execute("PRAGMA journal_mode = OFF")
+                else:
+                    use_write_ahead_log(connection, BUSY_SECONDS)
                 # What a power failure takes is folded again.
                 connection.execute(f"PRAGMA synchronous = {'NORMAL' if self.path != SCRATCH else 'OFF'}")
             except BaseException:
