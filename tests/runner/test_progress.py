@@ -136,9 +136,7 @@ def test_who_says_it_all_the_time_is_stored_once_a_second(place: Place) -> None:
     said = progressed(task)
     first = task.record.attempts[0].claimed_at
 
-    # A look is at least a second after the one before it; the store's clock is read a little later than the look's.
-    apart = [later.at - earlier.at for earlier, later in pairwise(said[:-1])]
-    assert all(span >= timedelta(seconds=0.9) for span in apart)
+    # Looks are a second apart. Two of their words may be less: each has the time of the commit, which may be held up.
     assert len(said) <= (said[-1].at - first) / timedelta(seconds=0.9) + 2
     assert all(earlier.done < later.done for earlier, later in pairwise(said))
     assert said[-1].done > 10_000
