@@ -134,6 +134,7 @@ def _of_runs(options: Options) -> dict[str, Any]:
         "kill_after": options.kill_after,
         "labels": options.labels,
         "expires_us": _after_us(options.expires),
+        "concurrency_key": options.concurrency_key,
     }
 
 

@@ -64,6 +64,11 @@ class Vitals:
     """Since the last heartbeat, or the newest worker's last event; None: no worker ever ran."""
     waiting: int = 0
     due: int = 0
+    """Of them those that are due, in queues that are not paused."""
+    held: int = 0
+    """Those that are due in paused queues: nobody is to take them."""
+    paused: Sequence[str] = ()
+    """The paused queues."""
     oldest_due: Named | None = None
     longest_delay: Named | None = None
     """Of the tasks that wait after a failure; those of disabled schedules left out."""
@@ -172,10 +177,15 @@ def _heartbeat(vitals: Vitals, limits: Thresholds) -> Check:
 def _oldest_due(vitals: Vitals, limits: Thresholds) -> Check:
     bounds = limits.due_warning, limits.due_critical
     oldest = vitals.oldest_due
+    held = f"; {_count(vitals.held, 'task')} due in paused queues ({_some(vitals.paused)})" if vitals.held else ""
     if oldest is None:
-        waits = f"nothing is due, {vitals.waiting:,} wait for later" if vitals.waiting else "the queue is empty"
-        return _graded("oldest due", 0, bounds, waits, "", "info" if vitals.waiting else "ok")
-    text = f"{_count(vitals.due, 'task')} due, the oldest for {span(oldest.seconds)}: {oldest.name} ({oldest.task_id})"
+        later = vitals.waiting - vitals.held
+        waits = (
+            f"nothing is due, {later:,} wait for later" if later else "nothing is due" if held else "the queue is empty"
+        )
+        return _graded("oldest due", 0, bounds, waits + held, "", "info" if vitals.waiting else "ok")
+    named = f"{oldest.name} ({oldest.task_id})"
+    text = f"{_count(vitals.due, 'task')} due, the oldest for {span(oldest.seconds)}: {named}{held}"
     advice = f"workledger why {oldest.task_id} tells what it waits for; more workers or threads work faster"
     return _graded("oldest due", oldest.seconds, bounds, text, advice, "info")
 
@@ -207,10 +217,14 @@ def _schedules(vitals: Vitals) -> Check:
     names = vitals.overdue_schedules
     if not names:
         return Check(check="schedules", state="ok", text="no schedule is overdue", value=0)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    text = f"without success for too many of their slots: {', '.join(names[:MOST_NAMED])}{more}"
+    text = f"without success for too many of their slots: {_some(names)}"
     advice = f"see what became of its runs: workledger schedule show {names[0]}"
     return Check(check="schedules", state="warning", text=text, advice=advice, value=len(names))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _hooks(vitals: Vitals) -> Check:

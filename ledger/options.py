@@ -55,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     run_as: str
     labels: Sequence[str]
     expires: datetime | timedelta | None
+    concurrency_key: str | None
     aliases: Sequence[str]
     hide: Sequence[str]
     output: OutputMode | None
@@ -69,7 +70,6 @@ class TaskOptions(RunOptions, total=False):
 
     unique: bool | str | None
     unique_until: Literal["end", "start"]
-    concurrency_key: str | None
     limit: int | None
 
 

@@ -90,6 +90,7 @@ class TaskRecord:
             "actor": queued.actor,
             "reason": queued.reason,
             "unique_key": queued.unique_key,
+            "concurrency_key": state.concurrency_key,
             "labels": list(queued.labels),
             "parent": queued.parent,
             "worker": state.worker,

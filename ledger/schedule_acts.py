@@ -179,6 +179,7 @@ def _request(before: ScheduleState, after: ScheduleState, key_stream: str, act: 
         labels=list(definition.labels),
         expires_after_us=definition.expires_us,
         hidden=definition.hidden,
+        concurrency_key=definition.concurrency_key,
         schedule=after.name,
         slot=from_us(after.run_slot_us) if is_slot and after.run_slot_us is not None else None,
     )

@@ -35,6 +35,8 @@ class Definition:
     """Microseconds after it was due at which a run that has not begun is cancelled."""
     hidden: list[str] | None = None
     """Names of the arguments that are shown as hidden."""
+    concurrency_key: str | None = None
+    """Limits may bound how many of one key run at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

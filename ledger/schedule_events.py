@@ -47,6 +47,8 @@ class ScheduleDeclared(Event):
     """A run that has not begun so many microseconds after it was due is cancelled."""
     hidden: list[str] | None = None
     """Names of the arguments that are shown as hidden."""
+    concurrency_key: str | None = None
+    """Limits may bound how many of one key run at once, whatever their names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,7 @@ _OPTIONS = (
     "retry",
     "labels",
     "expires_us",
+    "concurrency_key",
     "jitter",
     "misfire",
     "component",

@@ -94,6 +94,7 @@ class TaskRow(NamedTuple):
             "actor": self.actor,
             "reason": self.reason,
             "unique_key": self.unique_key,
+            "concurrency_key": TaskState._make(orjson.loads(self.fold)).concurrency_key,
             "labels": orjson.loads(self.labels),
             "parent": self.parent,
             "worker": self.worker if self.state == RUNNING else None,

@@ -78,6 +78,7 @@ def details_of(state: ScheduleState, run: LiveRun | None, now: datetime) -> dict
         "pending": len(loads(state.pending)),
         "labels": list(definition.labels),
         "expires_seconds": None if definition.expires_us is None else definition.expires_us / 1e6,
+        "concurrency_key": definition.concurrency_key,
         **options,
         "croniter": declared.get("croniter"),
         "version": state.version,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,11 +14,15 @@ from ledger import deliveries, inbox
 from ledger import events as e
 from ledger.api import Ledger
 from ledger.clock import to_us
+from ledger.control_events import QueuePaused
+from ledger.control_rules import QUEUE_PREFIX
 from ledger.health import Named, Vitals
 from ledger.ids import task_stream
 from ledger.statements import statements
 from ledger.store import Snapshot, Unit
 from ledger.task import RUNNING, WAITING, TaskState, retry_delay_seconds
+from projections.control_fold import fold_log as fold_controls
+from projections.controls import read as read_controls
 from projections.heartbeat import Heartbeat
 from projections.queue import VIEW, Fold, fold_log, is_prepared
 from projections.reports import Reports
@@ -39,6 +43,8 @@ class Tasks(NamedTuple):
     """Positions of the rows that newer events changed, as a JSON list."""
     changed: list[TaskState]
     now_us: int
+    paused: frozenset[str]
+    """Names of the paused queues."""
 
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return rows of the view."""
@@ -57,7 +63,7 @@ def gather(ledger: Ledger) -> Vitals:
     with ledger.store.read() as snapshot:
         tasks = _tasks(snapshot)
         alive, silent, last_sign = _workers(tasks)
-        waiting, due, oldest_due = _waiting(tasks)
+        waiting, due, held, oldest_due = _waiting(tasks)
         running = sorted(_running(tasks), reverse=True)
         has_view, head = tasks.has_view, snapshot.head()
         arriving, aside = inbox.counts(snapshot)
@@ -67,6 +73,8 @@ def gather(ledger: Ledger) -> Vitals:
             last_sign=last_sign,
             waiting=waiting,
             due=due,
+            held=held,
+            paused=sorted(tasks.paused),
             oldest_due=oldest_due,
             longest_delay=_longest_delay(tasks),
             running=len(running),
@@ -95,11 +103,27 @@ def _tasks(snapshot: Snapshot) -> Tasks:
     now_us = to_us(snapshot.now)
     if not is_prepared(snapshot):
         states = [TaskState._make(row[1:]) for row in fold_log(snapshot).values()] + _arriving(snapshot)
-        return Tasks(snapshot, False, "[]", states, now_us)
+        return Tasks(
+            snapshot,
+            False,
+            "[]",
+            states,
+            now_us,
+            frozenset(_paused(snapshot, fold_controls(snapshot, snapshot.head()).marks)),
+        )
     fold = Fold(cast(Unit, snapshot), reading=True)
-    fold.take(snapshot.events_after(snapshot.checkpoint(VIEW), MOST_BESIDE))
+    newer = snapshot.events_after(snapshot.checkpoint(VIEW), MOST_BESIDE)
+    fold.take(newer)
+    paused = frozenset(_paused(snapshot, [*read_controls(snapshot).marks, *(raw[1] for raw in newer)]))
     states = [one[1] for one in fold.live.values() if one is not None] + _arriving(snapshot)
-    return Tasks(snapshot, True, orjson.dumps(list(fold.stored.values())).decode(), states, now_us)
+    return Tasks(snapshot, True, orjson.dumps(list(fold.stored.values())).decode(), states, now_us, paused)
+
+
+def _paused(snapshot: Snapshot, streams: Iterable[str]) -> Iterator[str]:
+    """Yield the queues that are paused, of those among *streams*: as their streams end."""
+    for stream in set(streams):
+        if stream.startswith(QUEUE_PREFIX) and isinstance(snapshot.last(stream), QueuePaused):
+            yield stream.removeprefix(QUEUE_PREFIX)
 
 
 def _arriving(snapshot: Snapshot) -> list[TaskState]:
@@ -107,18 +131,22 @@ def _arriving(snapshot: Snapshot) -> list[TaskState]:
     return [inbox.record_from(event).state for event in inbox.waiting(snapshot, MOST_BESIDE)]
 
 
-def _waiting(tasks: Tasks) -> tuple[int, int, Named | None]:
-    counted = tasks.rows("waiting")
-    waiting, due, due_us = counted[0] if counted else (0, 0, None)
-    named = [] if due_us is None else tasks.rows("due_since", due=due_us)
+def _waiting(tasks: Tasks) -> tuple[int, int, int, Named | None]:
+    """Return how many wait, how many of them are due, how many are in paused queues, and which is due for longest."""
+    paused = orjson.dumps(sorted(tasks.paused)).decode()
+    counted = tasks.rows("waiting", paused=paused)
+    waiting, due, due_us, held = counted[0] if counted else (0, 0, None, 0)
+    named = [] if due_us is None else tasks.rows("due_since", due=due_us, paused=paused)
     oldest = [_since(tasks, due_us, task_id, name) for task_id, name in named]
     for state in tasks.changed:
         if state.status == WAITING:
             waiting += 1
-            if state.due_us <= tasks.now_us:
+            if state.due_us <= tasks.now_us and state.queue in tasks.paused:
+                held += 1
+            elif state.due_us <= tasks.now_us:
                 due += 1
                 oldest.append(_since(tasks, state.due_us, state.task_id, state.name))
-    return waiting, due, min(oldest, key=lambda one: (-one.seconds, one.task_id), default=None)
+    return waiting, due, held, min(oldest, key=lambda one: (-one.seconds, one.task_id), default=None)
 
 
 def _running(tasks: Tasks) -> Iterator[Named]:

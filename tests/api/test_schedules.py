@@ -16,6 +16,8 @@ from ledger.events import KeyReleased, KeyReserved, TaskCancelled, TaskQueued
 from ledger.schedule import in_force, is_run_id
 from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections import queue, schedules
+from projections.reports import Reports
+from runner.cycle import Cycle
 from tests.api.setup import REASON, new_ledger
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -120,6 +122,7 @@ def test_what_is_declared_is_stored() -> None:
         enabled=False,
         args={"n": 3},
         labels=["x"],
+        concurrency_key="customer 7",
     )
     def job(n: int, m: int = 4) -> None:
         """Say what it does."""
@@ -135,6 +138,7 @@ def test_what_is_declared_is_stored() -> None:
     assert (event.timeout, event.max_attempts, event.jitter, event.misfire) == (9, 3, 30.0, "skip")
     assert (event.component, event.always, event.enabled, event.args) == ("mail", True, False, {"n": 3, "m": 4})
     assert (event.labels, event.retry["first"], event.description) == (["x"], 1, "Say what it does.")
+    assert event.concurrency_key == "customer 7"
     assert event.croniter[0].isdigit()
 
 
@@ -272,6 +276,26 @@ def test_a_run_is_one_append() -> None:
     assert is_run_id(fired.task)
     assert (queued.schedule, queued.slot, queued.due_at) == ("job", NOON + HOUR, NOON + HOUR)
     assert queued.max_attempts is None
+
+
+def test_runs_have_the_concurrency_key_of_their_schedule() -> None:
+    """A limit of the key counts runs of schedules beside other tasks of the key, and what is shown of a run has it."""
+    ledger, clock = new_ledger()
+    ledger.schedule("0 * * * *", name="job", concurrency_key="customer 7")(lambda: None)
+    other = ledger.task(name="other", concurrency_key="customer 7")(lambda: None)
+    ledger.controls.set_limit("key:customer 7", 1, reason=REASON)
+    run_queue(ledger)
+    clock.advance(HOUR)
+    other.enqueue()
+    turn = Cycle(ledger, "w").turn([], 10, is_idle=True)
+    run = ledger.get(str(ledger.schedules.get("job").run_id))
+
+    assert turn.fired == len(turn.claims) == 1
+    assert run.record.summary()["concurrency_key"] == run.events[0].concurrency_key == "customer 7"
+    reports = Reports(ledger)
+    reports.catch_up()
+    assert {row.summary()["concurrency_key"] for row in reports.list_tasks()} == {"customer 7"}
+    reports.close()
 
 
 def test_every_slot_runs_at_its_time() -> None:

@@ -67,6 +67,7 @@ def test_an_installation_that_is_well() -> None:
         ("oldest due", {}, "ok"),
         ("oldest due", {"waiting": 1}, "info"),
         ("oldest due", {"waiting": 1, "due": 1, "oldest_due": aged(5)}, "info"),
+        ("oldest due", {"waiting": 9, "held": 9, "paused": ["mail"]}, "info"),
         ("oldest due", {"waiting": 1, "due": 1, "oldest_due": aged(1_800)}, "warning"),
         ("oldest due", {"waiting": 1, "due": 1, "oldest_due": aged(86_400)}, "critical"),
         ("oldest due", {"due": 1, "oldest_due": aged(600)}, "info"),
@@ -125,6 +126,12 @@ def test_each_check_has_its_bounds(name: str, vitals: dict[str, Any], state: str
         ("runners", {"alive": 1, "silent": 2}, "1 worker with a fresh heartbeat; 2 others are silent", ""),
         ("heartbeat", {"last_sign": None}, "no worker has ever run on this ledger", ""),
         ("heartbeat", {"last_sign": 7_200}, "the last sign of a worker is 2 h old", "workledger worker list"),
+        (
+            "oldest due",
+            {"waiting": 7, "due": 3, "held": 4, "paused": ["mail"], "oldest_due": aged(1_800)},
+            "send (01a2); 4 tasks due in paused queues (mail)",
+            "workledger why 01a2",
+        ),
         (
             "oldest due",
             {"due": 3, "oldest_due": aged(1_800)},

@@ -39,6 +39,7 @@ def say(text: str) -> str:
 KEYS = {"id", "name", "args", "queue", "priority", "state", "attempt", "max_attempts", "due_at", "queued_at"} | {
     "run_as",
     "unique_key",
+    "concurrency_key",
     "labels",
     "result",
     "error",

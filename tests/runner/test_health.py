@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 
 from ledger import Delay, Fail, Ledger, Retry, current
 from ledger.clock import SystemClock
-from ledger.health import Named
+from ledger.health import Named, judge
+from ledger.settings import Settings
 from ledger.testing import ManualClock, memory_ledger, run_queue
 from projections import queue
+from runner.cli_health import thresholds
 from runner.vitals import gather
 from tests import processes
 from tests.projections.test_queue import STEPS, carry_out, declared
@@ -264,6 +266,34 @@ def test_the_oldest_due_task_is_found() -> None:
     vitals = gather(ledger)
     assert (vitals.waiting, vitals.due) == (4, 3)
     assert vitals.oldest_due == Named(1_800.0, oldest.id, "job")
+
+
+@pytest.mark.parametrize("is_folded", [True, False])
+def test_what_is_due_in_a_paused_queue_alarms_nobody(url: str, is_folded: bool) -> None:
+    """It is told beside the rest with the queue's name, however long it is due; resumed, it counts again."""
+    ledger = Ledger(url, clock=ManualClock())
+    job = ledger.task(name="job")(lambda: None)
+    if is_folded:
+        queue.catch_up_all(ledger)
+    for key in (None, "k"):
+        job.using(queue="mail", concurrency_key=key).enqueue()
+    ledger.clock.sleep(10)
+    other = job.enqueue()
+    ledger.controls.pause("mail", reason="their server is down")
+    ledger.clock.sleep(86_400)
+    if is_folded:
+        queue.catch_up_all(ledger)
+    found = gather(ledger)
+    assert (found.waiting, found.due, found.held, found.paused) == (3, 1, 2, ["mail"])
+    assert found.oldest_due == Named(86_400.0, other.id, "job")
+    ledger.cancel(other.id, reason="a test")
+    [check] = [one for one in judge(gather(ledger), thresholds(Settings())) if one.check == "oldest due"]
+    assert (check.state, check.text) == ("info", "nothing is due; 2 tasks due in paused queues (mail)")
+    ledger.controls.resume("mail", reason="it is back")
+    found = gather(ledger)
+    assert (found.due, found.held, found.paused) == (2, 0, [])
+    assert found.oldest_due is not None and found.oldest_due.seconds == 86_410.0
+    ledger.close()
 
 
 def test_what_is_out_of_attempts_is_nobodys_delay() -> None:

@@ -1,27 +1,34 @@
 -- What `health` counts in the views beside the log. The rows at :beside (a JSON list of positions) are out of date.
 
 -- waiting --
--- How many wait, how many are due, and since when the oldest. Tasks with and without a concurrency key have an index each.
-SELECT sum(total)::bigint, sum(due)::bigint, min(oldest) FROM (
-    SELECT count(*) AS total, count(CASE WHEN due_us <= :now::bigint THEN 1 END) AS due,
-           min(CASE WHEN due_us <= :now::bigint THEN due_us END) AS oldest
-      FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
-       AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))
+-- How many wait, how many are due, since when the oldest, and how many are due in paused queues (a JSON list of names),
+-- which the others leave out. Tasks with and without a concurrency key have an index each.
+SELECT sum(total)::bigint, sum(due)::bigint, min(oldest), sum(held)::bigint FROM (
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now::bigint AND NOT is_paused THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now::bigint AND NOT is_paused THEN due_us END) AS oldest,
+           count(CASE WHEN due_us <= :now::bigint AND is_paused THEN 1 END) AS held
+      FROM (SELECT due_us, queue IN (SELECT value FROM json_array_elements_text(:paused::json)) AS is_paused
+              FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
+               AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))) AS waiting
     UNION ALL
-    SELECT count(*) AS total, count(CASE WHEN due_us <= :now::bigint THEN 1 END) AS due,
-           min(CASE WHEN due_us <= :now::bigint THEN due_us END) AS oldest
-      FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
-       AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))) AS found;
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now::bigint AND NOT is_paused THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now::bigint AND NOT is_paused THEN due_us END) AS oldest,
+           count(CASE WHEN due_us <= :now::bigint AND is_paused THEN 1 END) AS held
+      FROM (SELECT due_us, queue IN (SELECT value FROM json_array_elements_text(:paused::json)) AS is_paused
+              FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+               AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))) AS waiting) AS found;
 
 -- due_since --
--- The first task that is due since then.
+-- The first task that is due since then, of a queue that is not paused.
 SELECT task_id, name FROM (
     SELECT task_id, name, position FROM queue
      WHERE status = 'waiting' AND concurrency_key IS NULL AND due_us = :due
+       AND queue NOT IN (SELECT value FROM json_array_elements_text(:paused::json))
        AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))
     UNION ALL
     SELECT task_id, name, position FROM queue
      WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND due_us = :due
+       AND queue NOT IN (SELECT value FROM json_array_elements_text(:paused::json))
        AND position NOT IN (SELECT value::bigint FROM json_array_elements_text(:beside::json))) AS found
  ORDER BY position LIMIT 1;
 

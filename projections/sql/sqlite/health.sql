@@ -1,27 +1,34 @@
 -- What `health` counts in the views beside the log. The rows at :beside (a JSON list of positions) are out of date.
 
 -- waiting --
--- How many wait, how many are due, and since when the oldest. Tasks with and without a concurrency key have an index each.
-SELECT sum(total), sum(due), min(oldest) FROM (
-    SELECT count(*) AS total, count(CASE WHEN due_us <= :now THEN 1 END) AS due,
-           min(CASE WHEN due_us <= :now THEN due_us END) AS oldest
-      FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
-       AND position NOT IN (SELECT value FROM json_each(:beside))
+-- How many wait, how many are due, since when the oldest, and how many are due in paused queues (a JSON list of names),
+-- which the others leave out. Tasks with and without a concurrency key have an index each.
+SELECT sum(total), sum(due), min(oldest), sum(held) FROM (
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now AND NOT is_paused THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now AND NOT is_paused THEN due_us END) AS oldest,
+           count(CASE WHEN due_us <= :now AND is_paused THEN 1 END) AS held
+      FROM (SELECT due_us, queue IN (SELECT value FROM json_each(:paused)) AS is_paused
+              FROM queue WHERE status = 'waiting' AND concurrency_key IS NULL
+               AND position NOT IN (SELECT value FROM json_each(:beside)))
     UNION ALL
-    SELECT count(*) AS total, count(CASE WHEN due_us <= :now THEN 1 END) AS due,
-           min(CASE WHEN due_us <= :now THEN due_us END) AS oldest
-      FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
-       AND position NOT IN (SELECT value FROM json_each(:beside)));
+    SELECT count(*) AS total, count(CASE WHEN due_us <= :now AND NOT is_paused THEN 1 END) AS due,
+           min(CASE WHEN due_us <= :now AND NOT is_paused THEN due_us END) AS oldest,
+           count(CASE WHEN due_us <= :now AND is_paused THEN 1 END) AS held
+      FROM (SELECT due_us, queue IN (SELECT value FROM json_each(:paused)) AS is_paused
+              FROM queue WHERE status = 'waiting' AND concurrency_key IS NOT NULL
+               AND position NOT IN (SELECT value FROM json_each(:beside))));
 
 -- due_since --
--- The first task that is due since then.
+-- The first task that is due since then, of a queue that is not paused.
 SELECT task_id, name FROM (
     SELECT task_id, name, position FROM queue
      WHERE status = 'waiting' AND concurrency_key IS NULL AND due_us = :due
+       AND queue NOT IN (SELECT value FROM json_each(:paused))
        AND position NOT IN (SELECT value FROM json_each(:beside))
     UNION ALL
     SELECT task_id, name, position FROM queue
      WHERE status = 'waiting' AND concurrency_key IS NOT NULL AND due_us = :due
+       AND queue NOT IN (SELECT value FROM json_each(:paused))
        AND position NOT IN (SELECT value FROM json_each(:beside)))
  ORDER BY position LIMIT 1;
 
