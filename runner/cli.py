@@ -132,6 +132,13 @@ class Commands(TyperGroup):
         except LedgerError as error:
             print(f"error: {clean(error)}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            name = getattr(error, "option_name", None)  # typer does not export the error of an option that is none
+            if any(name in parameter.opts for parameter in self.params):
+                vars(error).update(
+                    message=f"{name} stands before the command: workledger {name} ...", possibilities=None
+                )
+            raise
 
 
 app = typer.Typer(

@@ -198,8 +198,9 @@ def stop(context: typer.Context, reason: Reason) -> None:
     """
     session: Session = context.obj
     ledger = session.existing()
+    told = _told(ledger)
     ledger.controls.stop(reason=reason, actor=session.actor)
-    print_line(f"{_told(ledger)} told to finish and leave; `workledger now` shows who is still there")
+    print_line(f"{told} told to finish and leave; `workledger now` shows who is still there")
 
 
 def recycle(context: typer.Context, reason: Reason) -> None:
@@ -209,11 +210,13 @@ def recycle(context: typer.Context, reason: Reason) -> None:
     """
     session: Session = context.obj
     ledger = session.existing()
+    told = _told(ledger)
     ledger.controls.clear_caches(reason=reason, actor=session.actor)
-    print_line(f"{_told(ledger)} told to make place for new ones; `workledger now` shows who is still there")
+    print_line(f"{told} told to make place for new ones; `workledger now` shows who is still there")
 
 
 def _told(ledger: Ledger) -> str:
+    """Say how many workers there are: before they are told, since some leave within milliseconds."""
     catch_up_all(ledger)
     with ledger.store.read() as snapshot:
         rows: list[Any] = snapshot.rows(SQL["all_workers"])

@@ -98,7 +98,7 @@ def enqueue(
     ] = None,
     run_as: Annotated[str | None, typer.Option(help="Identity the task runs under.")] = None,
     concurrency_key: ConcurrencyKey = None,
-    label: Annotated[list[str] | None, typer.Option(help="Label; may be given several times.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Label; may be given several times.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
     output: Form = Output.table,
 ) -> None:

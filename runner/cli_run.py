@@ -27,7 +27,9 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Threads of each worker; 4 by default.")] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="Only this queue; may be given several times.", autocompletion=completion.queues),
+        typer.Option(
+            metavar="QUEUE", help="Only this queue; may be given several times.", autocompletion=completion.queues
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after one claim's worth.")] = False,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
 import typer
@@ -164,5 +164,5 @@ def event_row(recorded: Recorded) -> dict[str, Any]:
         "at": stamp(event.at),
         "actor": event.actor,
         "reason": event.reason,
-        "data": {name: getattr(event, name) for name in event.__dataclass_fields__ if name not in _ENVELOPE},
+        "data": {one.name: getattr(event, one.name) for one in fields(event) if one.name not in _ENVELOPE},
     }

@@ -126,6 +126,7 @@ def test_what_is_queued_is_shown(here: Path) -> None:
     assert lines("task", "list") == [shown]
     [event] = lines("task", "events", task_id)
     assert list(event) == ["position", "version", "type", "at", "actor", "reason", "data"]
+    assert "TOPIC" not in event["data"], "the type is told beside it"
     assert (event["position"], event["version"], event["type"]) == (1, 1, "TaskQueued")
 
 
@@ -213,6 +214,14 @@ def test_pages_follow_each_other(here: Path) -> None:
     rest = [row["id"] for row in lines("task", "list", "--limit", "3", "--after", first[-1])]
     assert first + rest == ids[::-1]
     call("task", "list", "--state", "asleep", code=2)
+
+
+@pytest.mark.parametrize("option", ["--url", "--app", "--actor", "--config"])
+def test_a_global_option_after_the_command_is_told_its_place(here: Path, option: str) -> None:
+    """It is a usage error that says where it stands, in a group too; one that is none at all is said as before."""
+    for words in (("enqueue", "add"), ("task", "list")):
+        assert f"{option} stands before the command: workledger {option} ..." in call(*words, option, "x", code=2)
+        assert "No such option: --actr" in call(*words, "--actr", "x", code=2)
 
 
 def test_why_tells_each_state(here: Path) -> None:
