@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from ledger.values import counted
+
 State = Literal["ok", "info", "warning", "critical"]
 EXIT_CODES: dict[State, int] = {"ok": 0, "info": 0, "warning": 1, "critical": 2}
 MOST_NAMED = 3
@@ -151,12 +153,12 @@ def _graded(
 
 def _runners(vitals: Vitals) -> Check:
     silent = (
-        f"; {_count(vitals.silent, 'other')} {'is' if vitals.silent == 1 else 'are'} silent" if vitals.silent else ""
+        f"; {counted(vitals.silent, 'other')} {'is' if vitals.silent == 1 else 'are'} silent" if vitals.silent else ""
     )
     if vitals.alive:
-        text = f"{_count(vitals.alive, 'worker')} with a fresh heartbeat{silent}"
+        text = f"{counted(vitals.alive, 'worker')} with a fresh heartbeat{silent}"
         return Check(check="runners", state="ok", text=text, value=vitals.alive)
-    due = f", and {_count(vitals.due, 'task')} {'is' if vitals.due == 1 else 'are'} due" if vitals.due else ""
+    due = f", and {counted(vitals.due, 'task')} {'is' if vitals.due == 1 else 'are'} due" if vitals.due else ""
     return Check(
         check="runners",
         state="critical" if vitals.due else "warning",
@@ -177,7 +179,7 @@ def _heartbeat(vitals: Vitals, limits: Thresholds) -> Check:
 def _oldest_due(vitals: Vitals, limits: Thresholds) -> Check:
     bounds = limits.due_warning, limits.due_critical
     oldest = vitals.oldest_due
-    held = f"; {_count(vitals.held, 'task')} due in paused queues ({_some(vitals.paused)})" if vitals.held else ""
+    held = f"; {counted(vitals.held, 'task')} due in paused queues ({_some(vitals.paused)})" if vitals.held else ""
     if oldest is None:
         later = vitals.waiting - vitals.held
         waits = (
@@ -185,7 +187,7 @@ def _oldest_due(vitals: Vitals, limits: Thresholds) -> Check:
         )
         return _graded("oldest due", 0, bounds, waits + held, "", "info" if vitals.waiting else "ok")
     named = f"{oldest.name} ({oldest.task_id})"
-    text = f"{_count(vitals.due, 'task')} due, the oldest for {span(oldest.seconds)}: {named}{held}"
+    text = f"{counted(vitals.due, 'task')} due, the oldest for {span(oldest.seconds)}: {named}{held}"
     advice = f"workledger why {oldest.task_id} tells what it waits for; more workers or threads work faster"
     return _graded("oldest due", oldest.seconds, bounds, text, advice, "info")
 
@@ -236,16 +238,16 @@ def _hooks(vitals: Vitals) -> Check:
 
 
 def _inbox(vitals: Vitals) -> Check:
-    waits = f"{_count(vitals.arriving, 'task')} to be taken into the log" if vitals.arriving else "the inbox is empty"
+    waits = f"{counted(vitals.arriving, 'task')} to be taken into the log" if vitals.arriving else "the inbox is empty"
     if not vitals.set_aside:
         return Check(check="inbox", state="info" if vitals.arriving else "ok", text=waits, value=0)
-    text = f"{_count(vitals.set_aside, 'task')} could not be taken into the log"
+    text = f"{counted(vitals.set_aside, 'task')} could not be taken into the log"
     advice = "see why: workledger inbox list --set-aside; then workledger inbox retry, or discard"
     return Check(check="inbox", state="warning", text=text, advice=advice, value=vitals.set_aside)
 
 
 def _views(vitals: Vitals, limits: Thresholds) -> Check:
-    text = f"the queue and schedules views are {_count(vitals.lag, 'event')} behind the log"
+    text = f"the queue and schedules views are {counted(vitals.lag, 'event')} behind the log"
     advice = "workers fold them: start some, or look at their logs for an event that cannot be read"
     return _graded("views", vitals.lag, (limits.lag_warning, limits.lag_critical), text, advice)
 
@@ -253,7 +255,7 @@ def _views(vitals: Vitals, limits: Thresholds) -> Check:
 def _report(vitals: Vitals, limits: Thresholds) -> Check:
     """The report is caught up by who reads it: that it is behind costs the next reader time, and is never bad."""
     state: State = "info" if vitals.report_lag > limits.lag_warning else "ok"
-    text = f"the tasks report is {_count(vitals.report_lag, 'event')} behind, which its next reader folds first"
+    text = f"the tasks report is {counted(vitals.report_lag, 'event')} behind, which its next reader folds first"
     return Check(check="report", state=state, text=text, value=vitals.report_lag, warning=limits.lag_warning)
 
 
@@ -278,10 +280,6 @@ def _storage(vitals: Vitals, limits: Thresholds) -> list[Check]:
         advice = "a reader keeps an old snapshot open for long: find programs that have the database open"
         found.append(_graded("write-ahead log", vitals.wal, (limits.wal_warning, limits.wal_critical), text, advice))
     return found
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def summary(checks: Sequence[Check]) -> dict[str, Any]:

@@ -177,3 +177,8 @@ def require_reason(reason: object, verb: str) -> None:
     """
     if check_reason(reason) is None:
         raise InvalidOption(f"{verb} needs a reason, which is kept in the log")
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things as people say it: ``1 task``, ``2,000 tasks``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -11,6 +11,7 @@ from ledger.control_rules import LimitState
 from ledger.controls import WAIT_SECONDS
 from ledger.errors import InvalidOption
 from ledger.limits import MOST, Running, check_scope, configured
+from ledger.values import counted
 from projections.control_fold import SQL as CONTROL_SQL
 from projections.queue import SQL, catch_up_all
 from runner.at import At, past_of
@@ -98,7 +99,7 @@ def limit_sync(
     if output is not Output.table:
         print_object({"changed": changed}, output)
         return
-    print_line(f"{len(changed)} limits changed" if changed else "nothing has changed")
+    print_line(f"{counted(len(changed), 'limit')} changed" if changed else "nothing has changed")
     for scope in changed:
         print_line(f"  {clean(scope)}")
 

@@ -15,7 +15,7 @@ from ledger import reads
 from ledger.api import Ledger
 from ledger.errors import InvalidOption
 from ledger.transfer import digest_of, take_in, to_line
-from ledger.values import check_reason
+from ledger.values import check_reason, counted
 from projections import formats
 from projections.exporting import Page, Wanted, columns_of, pages, raw_events
 from projections.following import origin_of
@@ -70,7 +70,7 @@ def export(
     elif kind is not Kind.attempts:
         session.note_read(ledger, [reads.ALL], reads.ARGUMENTS, reads.RESULT)
     count, last = _Export(ledger, wanted, form, with_hidden=with_hidden).run(to)
-    print(f"{count} {kind.value}, last position {last}" if count else f"no {kind.value}", file=sys.stderr)
+    print(f"{counted(count, kind.value[:-1])}, last position {last}" if count else f"no {kind.value}", file=sys.stderr)
 
 
 def _check(kind: Kind, form: Format, to: str | None, *, with_hidden: bool, reason: str | None) -> None:

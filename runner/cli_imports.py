@@ -11,7 +11,7 @@ import typer
 
 from ledger.declarations import Registered
 from ledger.errors import InvalidInput, InvalidOption
-from ledger.values import check_name
+from ledger.values import check_name, counted
 from ledger.zones import zone_named
 from runner.imports import crontab as crontab_file
 from runner.imports import moodle as moodle_file
@@ -194,4 +194,4 @@ class _Import:
             why = f" ({row['why']})" if row["why"] else ""
             print_line(clean(f"line {row['line']}: {became}: {row['what']}{why}"))
         retired = f", retired: {', '.join(done.retired)}" if done.retired else ""
-        print_line(clean(f"{planned.app}: {len(planned.declarations)} schedules{retired}"))
+        print_line(clean(f"{planned.app}: {counted(len(planned.declarations), 'schedule')}{retired}"))

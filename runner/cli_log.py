@@ -22,6 +22,7 @@ from ledger.past import Past
 from ledger.progress import Progress
 from ledger.reads import OUTPUT
 from ledger.record import AttemptRecord, TaskRecord, fold_on
+from ledger.values import counted
 from projections.tasks import stamp
 from runner.at import At, past_of
 from runner.parameters import Form, TaskId
@@ -102,7 +103,9 @@ def _show_nothing(_: Progress | None) -> None:
 
 def _number(record: TaskRecord, attempt: int | None) -> int | None:
     if attempt is not None and attempt > len(record.attempts):
-        raise NotFound(f"task {record.state.task_id} has had {len(record.attempts)} attempts; there is no {attempt}")
+        raise NotFound(
+            f"task {record.state.task_id} has had {counted(len(record.attempts), 'attempt')}; there is no {attempt}"
+        )
     return attempt or record.state.attempt or None
 
 

@@ -41,7 +41,8 @@ def diff(
 
 
 def _print(found: Changes) -> None:
-    print_line(f"positions {found.since.position + 1} to {found.upto.position}")
+    first, last = found.since.position + 1, found.upto.position
+    print_line(f"positions {first} to {last}" if first <= last else "nothing happened between them")
     moves: dict[str, int] = {}
     for row in found.tasks:
         move = f"{row['from'] or 'new'} -> {row['to']}"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger.errors import InvalidOption
+from ledger.values import counted
 from runner.parameters import Form
 from runner.prune import Rules, prune, would_prune
 from runner.render import Output, clean, print_line, print_object
@@ -47,5 +48,5 @@ def prune_output(
         print_object({"dry_run": dry, "attempts": attempts, "bytes": size, "pruned": found}, output)
         return
     for one in done:
-        print_line(f"{clean(one.name)}: {one.attempts:,} attempts, {one.bytes:,} bytes, {one.cause}")
-    print_line(f"{attempts:,} attempts, {size:,} bytes {'would be' if dry else 'were'} deleted")
+        print_line(f"{clean(one.name)}: {counted(one.attempts, 'attempt')}, {counted(one.bytes, 'byte')}, {one.cause}")
+    print_line(f"{counted(attempts, 'attempt')}, {counted(size, 'byte')} {'would be' if dry else 'were'} deleted")

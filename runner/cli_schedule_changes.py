@@ -9,6 +9,7 @@ import typer
 
 from ledger.api import Ledger
 from ledger.declarations import Registered
+from ledger.values import counted
 from projections.queue import catch_up_all
 from projections.schedules import all_states, live_runs
 from runner import completion, upkeep
@@ -173,7 +174,7 @@ def _print_registered(done: Registered, count: int, output: Output) -> None:
         print_object({**changed, "left_alone": dict(done.left_alone or {})}, output)
         return
     said = [f"{len(names)} {kind}" for kind in kinds if (names := getattr(done, kind))]
-    print_line(f"{count} schedules in the app: {', '.join(said) or 'nothing has changed'}")
+    print_line(f"{counted(count, 'schedule')} in the app: {', '.join(said) or 'nothing has changed'}")
     for kind in kinds:
         for name in getattr(done, kind):
             print_line(f"  {kind}: {clean(name)}")

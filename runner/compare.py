@@ -16,6 +16,7 @@ from ledger.errors import NotFound
 from ledger.ids import task_stream
 from ledger.output import Chunk, chunks_of, lines_of
 from ledger.record import AttemptRecord, TaskRecord, fold_record
+from ledger.values import counted
 
 MOST_LINES = 200
 
@@ -70,7 +71,7 @@ def side_of(ledger: Ledger, text: str) -> Side:
             raise NotFound(f"there is no task {task_id} in this ledger")
         attempts = record.attempts
         if number and not (number.isdecimal() and 1 <= int(number) <= len(attempts)):
-            raise NotFound(f"task {task_id} has had {len(attempts)} attempts; there is no {number}")
+            raise NotFound(f"task {task_id} has had {counted(len(attempts), 'attempt')}; there is no {number}")
         attempt = attempts[int(number) - 1] if number else attempts[-1] if attempts else None
         output = [] if attempt is None else list(chunks_of(snapshot, task_id, attempt.number))
     succeeded = [one.event for one in recorded if isinstance(one.event, e.TaskSucceeded)]

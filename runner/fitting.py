@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-IDS = ("id", "task", "worker id")
+IDS = ("id", "task", "worker id", "hour", "day")
 """Headings of what is typed into the next command: never cut."""
 FOLDED = (*IDS, "name", "next run", "scope", "schedule")
 """Headings of what goes on below rather than being cut."""

@@ -23,6 +23,7 @@ from ledger.shadow import ShadowStore
 from ledger.signals import Delay
 from ledger.store import Recorded
 from ledger.task import TaskState, evolve
+from ledger.values import counted
 from runner.cycle import Claimed
 from runner.execute import call_function, describe, end, identity, run_coroutine
 from runner.output import MOST_OUTPUT, Echo, TaskStream
@@ -157,7 +158,7 @@ def _found(ledger: Ledger, task_id: str, attempt: int | None) -> tuple[list[Reco
     newest = max((one.event.attempt for one in recorded if isinstance(one.event, e.TaskClaimed)), default=0)
     number = newest if attempt is None else attempt
     if not 1 <= number <= newest:
-        had = "has had no attempt yet" if not newest else f"has had {newest} attempts; there is no {number}"
+        had = "has had no attempt yet" if not newest else f"has had {counted(newest, 'attempt')}; there is no {number}"
         raise NotFound(f"task {task_id} {had}")
     return recorded, number
 

@@ -174,6 +174,13 @@ def test_a_moment_that_is_none_is_refused(ledger: Ledger) -> None:
     )
 
 
+def test_nothing_between_two_moments_is_said_in_words(ledger: Ledger) -> None:
+    """No range of positions that ends before it begins."""
+    ledger.task(name="job")(lambda: None).enqueue()
+    told = invoke(["--url", ledger.url, "diff", "--from", "1", "--to", "1"]).output
+    assert told.startswith("nothing happened between them\n")
+
+
 def test_what_changed_between_two_moments(ledger: Ledger) -> None:
     """Each task with where it was and is, schedules, limits, pauses, and every act of a person, once, with its reason."""
     ledger.schedule("*/5 * * * *", name="often")(lambda: None)

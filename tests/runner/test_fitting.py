@@ -63,6 +63,12 @@ def test_where_nothing_else_helps_columns_are_left_out_and_named() -> None:
     assert set(found.below.partition(": ")[2].split(", ")) | set(found.headings) == set(HEADINGS)
 
 
+def test_an_hour_is_told_whole() -> None:
+    """What statistics are added up by is not cut: all its rows would look alike."""
+    found = fit(("hour", *"abcdef"), [("2026-11-24T19:00Z", *["25874.005"] * 6)], 70)
+    assert found.rows[0][0] == "2026-11-24T19:00Z" and found.widths[0] == 17
+
+
 TEXT = st.text(st.characters(exclude_categories=("C",)), max_size=30)
 
 

@@ -194,7 +194,7 @@ def test_an_attempt_without_an_outcome_runs_and_is_compared_with_nothing(ledger:
         act = c.Act(id=mint(unit.now), at=unit.now, actor="system:test")
         act_on(unit, task.id, c.Lose(attempt=1, worker="w1", cause="died"), act)
     assert replay(ledger, task.id, 1).recorded.outcome == "lost"
-    with pytest.raises(NotFound, match="has had 1 attempts; there is no 2"):
+    with pytest.raises(NotFound, match="has had 1 attempt; there is no 2"):
         replay(ledger, task.id, 2)
 
 
