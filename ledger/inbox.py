@@ -205,12 +205,7 @@ def try_again(unit: Unit, task_ids: Sequence[str] = ()) -> list[tuple[str, str |
     Raises:
         NotFound: One of *task_ids* is not set aside.
     """
-    entries = [Entry._make(row) for row in unit.rows(SQL["aside"], (_ALL,))]
-    known = {entry.task_id for entry in entries}
-    for task_id in task_ids:
-        if task_id not in known:
-            raise NotFound(f"no row of task {task_id} was set aside in the inbox")
-    chosen = [entry for entry in entries if not task_ids or entry.task_id in task_ids]
+    chosen = _set_aside_of(unit, task_ids) if task_ids else set_aside(unit, _ALL)
     for entry in chosen:
         unit.run(SQL["try_again"], (entry.number,))
     if chosen:
@@ -225,13 +220,20 @@ def discard(unit: Unit, task_id: str, act: Act) -> InboxDiscarded:
     Raises:
         NotFound: No row of this task was set aside: what waits is taken in, and may be cancelled then.
     """
-    found = [entry for entry in set_aside(unit, _ALL) if entry.task_id == task_id]
-    if not found:
-        raise NotFound(f"no row of task {task_id} was set aside in the inbox")
-    entry, stream = found[0], INBOX_PREFIX + task_id
+    entry, stream = _set_aside_of(unit, [task_id])[0], INBOX_PREFIX + task_id
     digest = hashlib.sha256(f"{entry.topic}\n{entry.state}".encode()).hexdigest()
     said = next_envelope(stream, unit.last(stream), act)
     event = InboxDiscarded(**said, task=task_id, error=entry.error or "", sha256=digest)
     unit.run(SQL["delete"], (orjson.dumps([entry.number]).decode(),))
     unit.append([event])
     return event
+
+
+def _set_aside_of(unit: Unit, task_ids: Sequence[str]) -> list[Entry]:
+    """Return the rows of these tasks that were set aside, oldest first; raise `NotFound` where one has none."""
+    entries = set_aside(unit, _ALL)
+    known = {entry.task_id for entry in entries}
+    for task_id in task_ids:
+        if task_id not in known:
+            raise NotFound(f"no row of task {task_id} was set aside in the inbox")
+    return [entry for entry in entries if entry.task_id in task_ids]
