@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.databases import new_server
 
 
 @pytest.hookimpl
@@ -36,3 +39,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
         shown = ", ".join(f"{key} {value:,}" if isinstance(value, int | float) else f"{key} {value}"
                           for key, value in info.items())  # fmt: skip
         terminalreporter.write_line(f"{benchmark.name}: {shown}; wanted {wanted}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server with its default settings: fsync and synchronous_commit on."""
+    server = new_server()
+    yield server.url
+    server.remove()

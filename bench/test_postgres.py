@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from statistics import median
@@ -17,7 +17,7 @@ from bench import support
 from bench.support import QUEUED
 from ledger import Ledger
 from ledger.postgres import PostgresStore
-from tests.databases import new_server, with_schema
+from tests.databases import with_schema
 
 EACH = 1_200
 """Tasks of all producers together, in one round."""
@@ -37,14 +37,6 @@ BEGIN
     RETURN id;
 END $$
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a server with its default settings: fsync and synchronous_commit on."""
-    server = new_server()
-    yield server.url
-    server.remove()
 
 
 def new_task(url: str) -> Any:

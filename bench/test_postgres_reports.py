@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-import pytest
 
 from bench import support
 from bench.test_postgres_work import SPAN, asked, filled
-from bench.test_scale import fill, work
+from bench.test_scale import fill_and_work
 from ledger import Ledger
 from ledger.codec import EventMapper
 from ledger.postgres import PostgresStore
 from projections.following import BUILD_BATCH
 from projections.report_views import VIEWS
 from projections.reports import Reports
-from tests.databases import new_server, with_schema
+from tests.databases import with_schema
 
 TABLES = [table for view in VIEWS for table in view.tables]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a server with its default settings: fsync and synchronous_commit on."""
-    server = new_server()
-    yield server.url
-    server.remove()
 
 
 def worked(server: str, count: int) -> Ledger:
     """A ledger with so many tasks, a thousand at a time queued and nine of ten of them worked; no reports."""
     ledger = Ledger(with_schema(server))
     ledger.task(name="noop")(lambda number: None)
-    for _ in range(0, count, 1_000):
-        fill(ledger, 1_000)
-        work(ledger, 900)
+    fill_and_work(ledger, count)
     return ledger
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,14 +16,6 @@ from bench.postgres_limits import raw_batch_100
 from ledger import Ledger
 from ledger.postgres import PostgresStore
 from tests.databases import Server, new_server, with_schema
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a server with its default settings: fsync and synchronous_commit on."""
-    server = new_server()
-    yield server.url
-    server.remove()
 
 
 def filled(server: str, count: int) -> Ledger:

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import support
-from bench.test_scale import fill, ledger_at, work
+from bench.test_scale import fill_and_work, ledger_at
 from bench.test_work import filled, span
 from ledger import Ledger
 from ledger.codec import EventMapper
@@ -30,9 +30,7 @@ from runner.cli import app
 def worked(database: Path, count: int) -> Ledger:
     """A ledger with so many tasks, a thousand at a time queued and nine of ten of them worked; no reports."""
     ledger = ledger_at(database)
-    for _ in range(0, count, 1_000):
-        fill(ledger, 1_000)
-        work(ledger, 900)
+    fill_and_work(ledger, count)
     return ledger
 
 

@@ -39,6 +39,13 @@ def work(ledger: Ledger, count: int, batch: int = 1_000) -> None:
         left -= len(turn.claims)
 
 
+def fill_and_work(ledger: Ledger, count: int) -> None:
+    """Queue *count* tasks, a thousand at a time, and work nine of ten of each thousand."""
+    for _ in range(0, count, 1_000):
+        fill(ledger, 1_000)
+        work(ledger, 900)
+
+
 def test_rebuild(benchmark: Any, tmp_path: Path) -> None:
     """The queue view from 300,000 events, a tenth of the tasks waiting, beside an ordered read and `orjson.loads`."""
     database = tmp_path / "work.db"
